@@ -1,0 +1,181 @@
+// Package testns gives each test binary a network of its own.
+//
+// Main, called by TestMain, runs the binary again in new network and mount
+// namespaces, so plain "go test ./..." works as root, interface names never
+// clash, and a crash leaves nothing behind. Unsharing one locked thread does
+// not do: subtests and goroutines would still see the host.
+package testns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inside marks the second run of the test binary.
+const inside = "XSK_TESTNS_INSIDE"
+
+// strict makes a test that cannot run a failure: scripts/test sets it.
+const strict = "XSK_TEST_STRICT"
+
+// Main runs the tests of m inside new network and mount namespaces and exits.
+// Without root they run where they are, and each test that calls Kernel skips.
+func Main(m *testing.M) {
+	if os.Getenv(inside) != "" {
+		if err := furnish(); err != nil {
+			fmt.Fprintln(os.Stderr, "testns:", err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	// Pdeathsig fires when the thread that started the child ends.
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		os.Exit(0)
+	case errors.As(err, &exit) && exit.ExitCode() >= 0:
+		os.Exit(exit.ExitCode())
+	}
+	fmt.Fprintln(os.Stderr, "testns:", err)
+	os.Exit(1)
+}
+
+// furnish makes the new namespaces usable: private mounts, a /sys that shows
+// this network, a bpffs, loopback, and no IPv6 chatter.
+func furnish() error {
+	mounts := []struct {
+		source, target, fstype string
+		flags                  uintptr
+	}{
+		{"none", "/", "", unix.MS_REC | unix.MS_PRIVATE},
+		{"sysfs", "/sys", "sysfs", 0},
+		{"bpf", "/sys/fs/bpf", "bpf", 0},
+	}
+	for _, m := range mounts {
+		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.target, err)
+		}
+	}
+	for _, scope := range []string{"all", "default"} {
+		path := "/proc/sys/net/ipv6/conf/" + scope + "/disable_ipv6"
+		if err := os.WriteFile(path, []byte("1"), 0); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return ip("link", "set", "lo", "up")
+}
+
+// Kernel says that t needs the real kernel and root. In scripts/test a machine
+// that has neither is a failure; in a plain "go test" it is a skip.
+func Kernel(t testing.TB) {
+	t.Helper()
+	if os.Getenv(inside) != "" {
+		return
+	}
+	if os.Getenv(strict) != "" {
+		t.Fatal("kernel tests need root")
+	}
+	t.Skip("kernel tests need root")
+}
+
+// Need skips t on a kernel older than the version that opens what, as in
+// Need(t, "6.9 generic multi-buffer"). It is the one skip scripts/test counts.
+func Need(t testing.TB, what string) {
+	t.Helper()
+	Kernel(t)
+	if !KernelAtLeast(what) {
+		t.Skip("need: " + what)
+	}
+}
+
+// KernelAtLeast reports whether the kernel is at least the version that opens
+// what.
+func KernelAtLeast(what string) bool {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false
+	}
+	return version(unix.ByteSliceToString(u.Release[:])) >= version(what)
+}
+
+// version turns "6.9 ..." and "6.18.44-x" into major<<16 | minor.
+func version(s string) int {
+	major, rest, _ := strings.Cut(s, ".")
+	digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
+	if digits >= 0 {
+		rest = rest[:digits]
+	}
+	hi, _ := strconv.Atoi(major)
+	lo, _ := strconv.Atoi(rest)
+	return hi<<16 | lo
+}
+
+// Veth describes a veth pair; the zero value is one queue a side and MTU 1500.
+type Veth struct {
+	Queues int
+	MTU    int
+}
+
+var veths atomic.Int32
+
+// Make adds the pair to this namespace, brings both ends up and deletes them
+// when t ends. Both ends have IPv6 off and compute checksums themselves, for a
+// kernel sender otherwise leaves them unfinished.
+func (v Veth) Make(t testing.TB) (a, b string) {
+	t.Helper()
+	Kernel(t)
+	n := veths.Add(1)
+	a, b = fmt.Sprintf("va%d", n), fmt.Sprintf("vb%d", n)
+	queues := strconv.Itoa(max(v.Queues, 1))
+	IP(t, "link", "add", a, "numtxqueues", queues, "numrxqueues", queues,
+		"type", "veth", "peer", "name", b, "numtxqueues", queues, "numrxqueues", queues)
+	t.Cleanup(func() { _ = ip("link", "del", a) })
+	for _, name := range []string{a, b} {
+		if v.MTU > 0 {
+			IP(t, "link", "set", name, "mtu", strconv.Itoa(v.MTU))
+		}
+		if err := txChecksumOff(name); err != nil {
+			t.Fatalf("tx checksum offload of %s: %v", name, err)
+		}
+		IP(t, "link", "set", name, "up")
+	}
+	return a, b
+}
+
+// IP runs ip(8) with args and ends t if it fails.
+func IP(t testing.TB, args ...string) {
+	t.Helper()
+	if err := ip(args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ip(args ...string) error {
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,37 @@
+package testns
+
+import (
+	"net"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) { Main(m) }
+
+func TestVethMakesAPairInAnEmptyNetwork(t *testing.T) {
+	a, b := Veth{Queues: 2, MTU: 2000}.Make(t)
+	all, err := net.Interfaces()
+	require.NoError(t, err)
+	var names []string
+	for _, i := range all {
+		names = append(names, i.Name)
+		if i.Name == a || i.Name == b {
+			assert.Equal(t, 2000, i.MTU)
+			assert.NotZero(t, i.Flags&net.FlagUp)
+		}
+	}
+	assert.ElementsMatch(t, []string{"lo", a, b}, names)
+	assert.DirExists(t, "/sys/class/net/"+a+"/queues/rx-1", "/sys shows this namespace")
+	stat, err := os.Stat("/sys/fs/bpf")
+	require.NoError(t, err)
+	assert.True(t, stat.IsDir())
+}
+
+func TestVersionComparesMajorAndMinor(t *testing.T) {
+	assert.Less(t, version("6.9 generic multi-buffer"), version("6.18.44-x"))
+	assert.Less(t, version("5.15.0-100-generic"), version("6.1"))
+	assert.Equal(t, version("6.9"), version("6.9-rc3"))
+}
