@@ -1,0 +1,399 @@
+package xsk
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketConfig describes a Socket. The zero value asks for libxdp's defaults
+// (struct xsk_socket_config): both directions, and libxdp's own program in
+// native mode.
+type SocketConfig struct {
+	RxSize          int       // entries of the RX ring, a power of two; default 2048
+	TxSize          int       // entries of the TX ring, a power of two; default 2048
+	RxOnly          bool      // make no TX ring
+	TxOnly          bool      // make no RX ring
+	BindFlags       BindFlags // default 0: zero copy if the driver has it, else copy
+	XDPFlags        XDPFlags  // how libxdp attaches its program; default 0: native mode
+	InhibitProgLoad bool      // attach no program (XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD); see Socket.UpdateXSKMap
+}
+
+// A Socket is an AF_XDP socket bound to one queue of one interface
+// (struct xsk_socket).
+//
+// One goroutine at a time may use the receiving side (Fill, Rx, RxBurst,
+// PollRx) and one the sending side (Tx, Completion, TxBurst, PollTx); the two
+// run in parallel. Everything else may be called from any goroutine.
+type Socket struct {
+	// The queue's fill and completion ring, which all sockets of one Umem on
+	// that queue share, and the socket's own two. A one-way socket has all
+	// four, but the ring it lacks takes and gives nothing.
+	Fill       *FillRing
+	Completion *CompletionRing
+	Rx         *RxRing
+	Tx         *TxRing
+
+	name  string // "eth0 queue 3", for errors
+	umem  *Umem
+	rings *queueRings
+	c     uintptr // struct xskgo_socket
+	fd    int
+	about string // "copy, rx 2048, tx 2048", for String
+
+	mu         sync.Mutex // guards what follows, and the slow calls against Close
+	closed     bool
+	registered registration
+	poll       *poller
+
+	deviceError atomic.Int32 // errno; the kernel tells it once, to one caller
+}
+
+// FD is the Socket's file descriptor (xsk_socket__fd), -1 after Close. It is
+// close-on-exec and stays the Socket's; do not close it. The first Socket of a
+// Umem shares the Umem's.
+func (s *Socket) FD() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return -1
+	}
+	return s.fd
+}
+
+// ZeroCopy reports whether the kernel granted zero copy (XDP_OPTIONS). Without
+// [BindZeroCopy] or [BindCopy] it chooses by itself, and this is the only way
+// to know.
+func (s *Socket) ZeroCopy() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false, s.fail("options", os.ErrClosed)
+	}
+	zc, err := zeroCopy(s.fd)
+	return zc, s.fail("options", err)
+}
+
+// Stats are the kernel's counters of a Socket since it was made
+// (struct xdp_statistics). They never go back.
+type Stats struct {
+	// RxDropped counts packets lost because the fill ring was empty (counted
+	// in RxFillRingEmpty too), because they were longer than [Umem.MaxPacket]
+	// without [BindMultiBuffer], or because the copy failed. A full RX ring and
+	// a packet redirected to a socket of another queue do not count here.
+	RxDropped uint64
+	// RxInvalidDescs hardly ever grows: the kernel counts a bad fill address
+	// on the fill ring, and this reads the RX ring.
+	RxInvalidDescs uint64
+	// TxInvalidDescs counts descriptors refused for their address, length or
+	// options, every fragment of a packet of too many. A packet that the
+	// device dropped does not count.
+	TxInvalidDescs uint64
+	// RxRingFull counts packets lost because the program did not consume the
+	// RX ring fast enough. Their frames stay with the kernel.
+	RxRingFull uint64
+	// RxFillRingEmpty counts packets that found no frame in the fill ring. All
+	// sockets on one queue share it.
+	RxFillRingEmpty uint64
+	// TxRingEmpty counts how often the kernel found the TX ring drained. It is
+	// no error.
+	TxRingEmpty uint64
+}
+
+// Stats reads the kernel's counters (XDP_STATISTICS).
+func (s *Socket) Stats() (Stats, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return Stats{}, s.fail("statistics", os.ErrClosed)
+	}
+	stats, err := socketStats(s.fd)
+	return stats, s.fail("statistics", err)
+}
+
+// RxBurst does one round of receiving in one crossing: it posts fill to the
+// fill ring, wakes the kernel if that ring asks for it, and takes up to len(rx)
+// received packets into rx. It never blocks and never allocates.
+//
+// The frames of fill[:filled] are the kernel's now, those of rx[:received] the
+// caller's. Both counts are valid whatever err is; err concerns the wake-up
+// only, and wraps ENODEV when the interface is gone. After Close RxBurst
+// answers os.ErrClosed.
+func (s *Socket) RxBurst(fill []Addr, rx []Desc) (filled, received int, err error) {
+	s.Fill.uses++
+	s.Rx.uses++
+	if !s.Rx.gate.enter() {
+		return 0, 0, os.ErrClosed
+	}
+	b := rxBurst(s.Fill.c, s.Rx.c, s.fd, fill, rx)
+	s.Rx.gate.leave()
+	if b.err != nil {
+		b.err = s.fail("wake rx", kickError(b.err))
+	}
+	return b.in, b.out, b.err
+}
+
+// TxBurst does one round of sending in one crossing: it takes sent frames back
+// into done, queues tx, and kicks the kernel for as long as that makes
+// progress, reaping and queueing more as room appears. Copy mode takes 32
+// packets a kick. It never blocks and never allocates; its work is bounded by
+// the two lengths.
+//
+// tx[:queued] are the kernel's now, also when the kick failed, and
+// done[:completed] the caller's; what the kernel has not taken yet, the next
+// TxBurst kicks again. Both counts are valid whatever err is. err concerns the
+// kick only: EBUSY when the device dropped at least one packet (its frame still
+// comes back as completed), ENETDOWN while the interface is down, ENOBUFS when
+// the kernel was out of memory, ENODEV when the interface is gone. After Close
+// TxBurst answers os.ErrClosed.
+//
+// Give it a done of at least len(tx): with a full completion ring nothing is
+// sent.
+func (s *Socket) TxBurst(tx []Desc, done []Addr) (queued, completed int, err error) {
+	s.Tx.uses++
+	s.Completion.uses++
+	if !s.Tx.gate.enter() {
+		return 0, 0, os.ErrClosed
+	}
+	b := txBurst(s.Tx.c, s.Completion.c, s.fd, tx, done)
+	s.Tx.gate.leave()
+	if b.err != nil {
+		b.err = s.fail("kick", kickError(b.err))
+	}
+	return b.in, b.out, b.err
+}
+
+// WakeRx wakes the kernel if the fill ring asks for it
+// (recvfrom with MSG_DONTWAIT). It does not block.
+func (s *Socket) WakeRx() error {
+	if !s.Rx.gate.enter() {
+		return s.fail("wake rx", os.ErrClosed)
+	}
+	defer s.Rx.gate.leave()
+	if s.Rx.c == 0 {
+		return nil
+	}
+	return s.fail("wake rx", kickError(wakeRx(s.Fill.c, s.fd)))
+}
+
+// WakeTx kicks the kernel, if the TX ring asks for it, until it has taken the
+// whole ring or makes no more progress (sendto with MSG_DONTWAIT). It does not
+// block. Errors are those of [Socket.TxBurst].
+func (s *Socket) WakeTx() error {
+	if !s.Tx.gate.enter() {
+		return s.fail("kick", os.ErrClosed)
+	}
+	defer s.Tx.gate.leave()
+	return s.fail("kick", kickError(wakeTx(s.Tx.c, s.fd)))
+}
+
+// PollRx waits until a packet can be received, for timeout at most: 0 only
+// looks, less than 0 waits without limit (poll with POLLIN; ocaml-xsk's
+// pollin). It reports whether there is one. It holds no thread, and wakes a
+// kernel that waits for frames. Errors wrap ENODEV when the interface was
+// removed, os.ErrClosed after or during which the Socket is closed.
+func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
+	return s.wait(timeout, func(p *poller) *waiter { return p.rx })
+}
+
+// PollTx waits until at least half of the TX ring is free, for timeout at most
+// (poll with POLLOUT; ocaml-xsk's pollout). It kicks the kernel to get there,
+// but reaps nothing: with a full completion ring it waits in vain. Otherwise it
+// is as PollRx.
+func (s *Socket) PollTx(timeout time.Duration) (bool, error) {
+	return s.wait(timeout, func(p *poller) *waiter { return p.tx })
+}
+
+func (s *Socket) wait(timeout time.Duration, side func(*poller) *waiter) (bool, error) {
+	p, err := s.poller()
+	if err != nil {
+		return false, s.fail("poll", err)
+	}
+	ready, err := side(p).wait(timeout)
+	return ready, s.fail("poll", err)
+}
+
+// poller makes the socket's poller at its first use: it costs a descriptor.
+func (s *Socket) poller() (*poller, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, os.ErrClosed
+	}
+	if s.poll == nil {
+		p, err := newPoller(s.fd, s.lookRx, s.lookTx)
+		if err != nil {
+			return nil, err
+		}
+		s.poll = p
+	}
+	return s.poll, nil
+}
+
+func (s *Socket) lookRx() (bool, error) {
+	if !s.Rx.gate.enter() {
+		return false, os.ErrClosed
+	}
+	defer s.Rx.gate.leave()
+	ready, err := rxReady(s.Fill.c, s.Rx.c, s.fd)
+	return ready, s.latch(ready, err)
+}
+
+func (s *Socket) lookTx() (bool, error) {
+	if !s.Tx.gate.enter() {
+		return false, os.ErrClosed
+	}
+	defer s.Tx.gate.leave()
+	ready, err := txReady(s.Tx.c, s.fd)
+	return ready, s.latch(ready, err)
+}
+
+// latch keeps a device error for both directions and all later calls: the
+// kernel clears SO_ERROR as it tells it.
+func (s *Socket) latch(ready bool, err error) error {
+	if err == syscall.ENETDOWN || err == syscall.ENXIO {
+		s.deviceError.Store(int32(err.(syscall.Errno)))
+	}
+	if kept := s.deviceError.Load(); kept != 0 && !ready {
+		return goneError(syscall.Errno(kept))
+	}
+	return err
+}
+
+// goneError names the removal of an interface, which the kernel reports as
+// ENETDOWN on SO_ERROR and as ENXIO on a kick.
+func goneError(err error) error {
+	return fmt.Errorf("the interface is gone (%w): %w", err, syscall.ENODEV)
+}
+
+// kickError explains what the kernel answered to a wake-up.
+func kickError(err error) error {
+	switch err {
+	case syscall.ENXIO:
+		return goneError(err)
+	case syscall.EBUSY:
+		return explained(syscall.EBUSY, "the device dropped a packet")
+	}
+	return err
+}
+
+// UpdateXSKMap registers the Socket in m under its queue number, so that a
+// program which redirects through m reaches it (xsk_socket__update_xskmap). m
+// stays the caller's and may be closed afterwards. It fails with EINVAL on a
+// Socket that libxdp's own program serves, and when m is no XSKMAP, and with
+// E2BIG when the queue is beyond m's size. Close takes the entry out again.
+func (s *Socket) UpdateXSKMap(m XSKMap) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fail("update XSKMAP for", s.updateXSKMap(m))
+}
+
+func (s *Socket) updateXSKMap(m XSKMap) error {
+	switch {
+	case s.closed:
+		return os.ErrClosed
+	case m == nil:
+		return invalid("the XSKMap is nil")
+	case s.rings.program:
+		return invalid("libxdp's own program serves this socket; make it with InhibitProgLoad")
+	}
+	fd := m.FileDescriptor()
+	if fd < 0 {
+		return explained(syscall.EBADF, "the XSKMap is closed, its descriptor is %d", fd)
+	}
+	r, err := register(fd, s)
+	if err != nil {
+		return err
+	}
+	s.registered.cancel(s)
+	s.registered = r
+	return nil
+}
+
+// Close unregisters the Socket, ends its use of the rings and deletes it
+// (xsk_socket__delete). It waits for calls in flight, which never takes longer
+// than a burst, and wakes goroutines in PollRx and PollTx. It may be called
+// again, and then does nothing. Frames in its rings and in the kernel come back
+// only by closing the Umem, which also frees the queue of the Umem's first
+// Socket.
+func (s *Socket) Close() error {
+	s.umem.mu.Lock()
+	defer s.umem.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.poll.close()
+	s.Rx.gate.close()
+	s.Tx.gate.close()
+	s.registered.cancel(s)
+	s.umem.remove(s)
+	return nil
+}
+
+// String says what was bound, as in
+// "eth0 queue 3: zero copy, rx 2048, tx 2048, 4096 frames of 4096 bytes".
+func (s *Socket) String() string { return fmt.Sprintf("%s: %s, %v", s.name, s.about, s.umem) }
+
+// fail wraps err as "xsk: <verb> eth0 queue 3: <cause>".
+func (s *Socket) fail(verb string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return failed(verb+" "+s.name, err)
+}
+
+// A registration is a socket's entry in an XSKMAP.
+type registration struct{ fd, id, queue int }
+
+// registry knows, by map and queue, the socket that registered last. The kernel
+// lets nobody read an XSKMAP, and a socket that closes must not take out the
+// entry of the one that replaced it.
+var registry = struct {
+	sync.Mutex
+	owner map[[2]int]*Socket
+}{owner: map[[2]int]*Socket{}}
+
+func register(mapFD int, s *Socket) (registration, error) {
+	registry.Lock()
+	defer registry.Unlock()
+	id, err := mapID(mapFD)
+	if err != nil {
+		return registration{}, explained(err, "descriptor %d is not an XSKMAP", mapFD)
+	}
+	fd, err := unix.FcntlInt(uintptr(mapFD), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return registration{}, err
+	}
+	if err := mapSet(fd, s.rings.queue, s.fd); err != nil {
+		_ = unix.Close(fd)
+		if err == syscall.E2BIG {
+			return registration{}, explained(err, "the XSKMAP has no entry %d", s.rings.queue)
+		}
+		return registration{}, err
+	}
+	registry.owner[[2]int{id, s.rings.queue}] = s
+	return registration{fd, id, s.rings.queue}, nil
+}
+
+// cancel takes the entry out if it is still the socket's own.
+func (r *registration) cancel(s *Socket) {
+	if r.id == 0 {
+		return
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	if key := [2]int{r.id, r.queue}; registry.owner[key] == s {
+		delete(registry.owner, key)
+		_ = mapClear(r.fd, r.queue)
+	}
+	_ = unix.Close(r.fd)
+	*r = registration{}
+}

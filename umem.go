@@ -1,0 +1,331 @@
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// UmemConfig describes a Umem. The zero value asks for libxdp's defaults
+// (struct xsk_umem_config).
+type UmemConfig struct {
+	Frames         int       // number of frames; default 4096
+	FrameSize      int       // bytes per frame: 2048 or 4096; default 4096
+	Headroom       int       // bytes kept free before a received packet; default 0
+	FillSize       int       // entries of the fill ring, a power of two; default 2048
+	CompletionSize int       // entries of the completion ring, a power of two; default 2048
+	Flags          UmemFlags // default 0
+	HugePages      bool      // ask for huge pages (MAP_HUGETLB); see Umem.HugePages
+	Area           []byte    // use this memory instead: page aligned, writable, outside the Go heap
+}
+
+// xdpHeadroom is what the kernel keeps before every packet for an XDP program
+// to grow into, beside the configured headroom (XDP_PACKET_HEADROOM).
+const xdpHeadroom = 256
+
+// smallestFrame is the kernel's XDP_UMEM_MIN_CHUNK_SIZE.
+const smallestFrame = 2048
+
+// A Umem is memory shared with the kernel, cut into frames that hold packets
+// (struct xsk_umem). Its memory lies outside the Go heap.
+//
+// Bytes and the plain getters may be called from any goroutine; the rings from
+// one at a time.
+type Umem struct {
+	// The rings of the first socket's queue. They exist before any socket, so
+	// that frames can be posted first: some drivers want them at bind.
+	Fill       *FillRing
+	Completion *CompletionRing
+
+	area      []byte
+	frameSize uint64
+	mask      uint64 // frameSize-1; 0 in unaligned mode
+	frames    int
+	headroom  int
+	mapped    []byte // what Close unmaps; nil for the caller's Area
+	huge      bool
+
+	mu      sync.Mutex // guards the rest, and libxdp's own state of the umem
+	c       uintptr    // struct xsk_umem; 0 after Close
+	fd      int
+	queues  []*queueRings // those with living sockets, the first socket's first
+	own     *queueRings   // Fill and Completion
+	flags   BindFlags     // of the first bind, which later sockets inherit
+	spent   error         // why no further socket can be bound
+	tried   [2]int        // RX and TX ring sizes that a failed first bind has set up for good
+	sockets int
+}
+
+// A queueRings is the fill and completion ring of one interface queue, shared
+// by all sockets of one Umem on it. libxdp calls it a context.
+type queueRings struct {
+	c          uintptr // struct xskgo_rings
+	fill       *FillRing
+	completion *CompletionRing
+	ifindex    int
+	queue      int
+	sockets    int
+	bound      bool // a socket has been bound with them
+	program    bool // libxdp's own program serves the queue
+	closed     bool
+}
+
+func newQueueRings() *queueRings {
+	q := &queueRings{c: newRings(), fill: new(FillRing), completion: new(CompletionRing)}
+	q.fill.c, q.completion.c = ringsFill(q.c), ringsCompletion(q.c)
+	return q
+}
+
+// close waits for the last ring call; libxdp unmaps the rings next.
+func (q *queueRings) close() {
+	if q.closed {
+		return
+	}
+	q.closed = true
+	q.fill.gate.close()
+	q.completion.gate.close()
+}
+
+// NewUmem maps memory, unless cfg brings it, and registers it with the kernel
+// (xsk_umem__create). A nil cfg means the defaults: 4096 frames of 4096 bytes.
+// It does not block. Errors wrap EINVAL for a value that breaks a rule, EPERM
+// without CAP_NET_RAW, ENOBUFS when RLIMIT_MEMLOCK is too low for a program
+// without CAP_IPC_LOCK, EFAULT for an Area the kernel cannot pin, and
+// EAFNOSUPPORT on a kernel without AF_XDP.
+func NewUmem(cfg *UmemConfig) (*Umem, error) {
+	u, err := newUmem(cfg)
+	if err != nil {
+		return nil, failed("create umem", err)
+	}
+	return u, nil
+}
+
+func newUmem(cfg *UmemConfig) (*Umem, error) {
+	var c UmemConfig
+	if cfg != nil {
+		c = *cfg
+	}
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	u := &Umem{
+		frameSize: uint64(c.FrameSize),
+		frames:    c.Frames,
+		headroom:  c.Headroom,
+	}
+	if c.Flags&UmemUnalignedChunk == 0 {
+		u.mask = u.frameSize - 1
+	}
+	if err := u.mapArea(&c); err != nil {
+		return nil, err
+	}
+	u.own = newQueueRings()
+	var err error
+	if u.c, u.fd, err = umemCreate(u.area, u.own.c, &c); err != nil {
+		release(u.own.c)
+		u.unmap()
+		return nil, explainUmem(err, &c)
+	}
+	u.Fill, u.Completion = u.own.fill, u.own.completion
+	return u, nil
+}
+
+// complete fills in the defaults and checks every rule the kernel has, so that
+// its bare EINVAL is never what the caller sees.
+func (c *UmemConfig) complete() error {
+	page := os.Getpagesize()
+	if c.FrameSize == 0 {
+		c.FrameSize = DefaultFrameSize
+	}
+	unaligned := c.Flags&UmemUnalignedChunk != 0
+	switch {
+	case c.Flags&^allUmemFlags != 0:
+		return invalid("Flags %#x has unknown bits %#x", uint32(c.Flags), uint32(c.Flags&^allUmemFlags))
+	case c.FrameSize < smallestFrame || c.FrameSize > page:
+		return invalid("FrameSize %d is outside %d to %d, the page size", c.FrameSize, smallestFrame, page)
+	case !unaligned && c.FrameSize&(c.FrameSize-1) != 0:
+		return invalid("FrameSize %d is not a power of two; other sizes need UmemUnalignedChunk", c.FrameSize)
+	case c.Headroom < 0 || c.Headroom >= c.FrameSize-xdpHeadroom:
+		return invalid("Headroom %d leaves no room for a packet: a frame of %d holds %d for XDP and the rest",
+			c.Headroom, c.FrameSize, xdpHeadroom)
+	}
+	if err := ringSize("FillSize", &c.FillSize); err != nil {
+		return err
+	}
+	if err := ringSize("CompletionSize", &c.CompletionSize); err != nil {
+		return err
+	}
+	return c.completeArea(page)
+}
+
+func (c *UmemConfig) completeArea(page int) error {
+	if c.Area == nil {
+		if c.Frames == 0 {
+			c.Frames = DefaultFrames
+		}
+		if c.Frames < 0 || c.Frames > (1<<addrOffsetShift)/c.FrameSize {
+			return invalid("Frames %d is not a number of frames", c.Frames)
+		}
+		return nil
+	}
+	n := len(c.Area) / c.FrameSize
+	switch start := uintptr(unsafe.Pointer(unsafe.SliceData(c.Area))); {
+	case c.HugePages:
+		return invalid("HugePages goes with memory that NewUmem maps, not with Area")
+	case start%uintptr(page) != 0:
+		return invalid("Area begins at %#x, which is not a multiple of the page size %d", start, page)
+	case n == 0:
+		return invalid("Area of %d bytes is smaller than a frame of %d", len(c.Area), c.FrameSize)
+	case len(c.Area)%c.FrameSize != 0 && c.Flags&UmemUnalignedChunk == 0:
+		return invalid("Area of %d bytes is not a multiple of FrameSize %d", len(c.Area), c.FrameSize)
+	case c.Frames != 0 && c.Frames != n:
+		return invalid("Frames is %d, but Area holds %d frames of %d bytes", c.Frames, n, c.FrameSize)
+	}
+	c.Frames = n
+	return nil
+}
+
+// hugePage is the size MAP_HUGETLB rounds to on amd64 and arm64.
+const hugePage = 2 << 20
+
+// mapArea maps shared memory, so that a forked child never takes a page the
+// kernel has pinned away from its parent.
+func (u *Umem) mapArea(c *UmemConfig) error {
+	if c.Area != nil {
+		u.area = c.Area
+		return nil
+	}
+	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_SHARED | unix.MAP_ANONYMOUS
+	size := c.Frames * c.FrameSize
+	var err error
+	if c.HugePages {
+		rounded := (size + hugePage - 1) &^ (hugePage - 1)
+		u.mapped, err = unix.Mmap(-1, 0, rounded, prot, flags|unix.MAP_HUGETLB|unix.MAP_POPULATE)
+		u.huge = err == nil
+	}
+	if !u.huge {
+		if u.mapped, err = unix.Mmap(-1, 0, size, prot, flags|unix.MAP_POPULATE); err != nil {
+			return explained(err, "map %d frames of %d bytes", c.Frames, c.FrameSize)
+		}
+	}
+	u.area = u.mapped[:size:size]
+	return nil
+}
+
+func (u *Umem) unmap() {
+	if u.mapped != nil {
+		_ = unix.Munmap(u.mapped)
+	}
+	u.area, u.mapped = nil, nil
+}
+
+// explainUmem says what the kernel's answer to XDP_UMEM_REG means.
+func explainUmem(err error, c *UmemConfig) error {
+	switch {
+	case errors.Is(err, syscall.EPERM):
+		return explained(err, "an AF_XDP socket needs CAP_NET_RAW")
+	case errors.Is(err, syscall.EAFNOSUPPORT):
+		return explained(err, "this kernel is built without AF_XDP (CONFIG_XDP_SOCKETS)")
+	case errors.Is(err, syscall.ENOBUFS):
+		var limit unix.Rlimit
+		_ = unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit)
+		return explained(err, "%d bytes to lock, RLIMIT_MEMLOCK is %d: raise it, or grant CAP_IPC_LOCK",
+			c.Frames*c.FrameSize, limit.Cur)
+	case errors.Is(err, syscall.EFAULT) && c.Area != nil:
+		return explained(err, "the kernel cannot pin Area: it must be writable, and not a shared mapping of a file on disk")
+	case errors.Is(err, syscall.EINVAL):
+		return explained(err, "refused by the kernel: Headroom %d may be too much for a frame of %d on this kernel, or Flags %#x too new for it",
+			c.Headroom, c.FrameSize, uint32(c.Flags))
+	}
+	return err
+}
+
+// Bytes returns the packet, or the fragment, that d names (xsk_umem__get_data);
+// its capacity ends where its frame ends. Writing to it is the caller's right only
+// while the caller owns the frame, and using it after Close faults. Bytes
+// panics if d does not lie inside one frame, and returns nil after Close.
+func (u *Umem) Bytes(d Desc) []byte {
+	start := uint64(d.Addr.Data())
+	end := (start | u.mask) + 1
+	if u.mask == 0 {
+		end = min(uint64(d.Addr.Base())+u.frameSize, uint64(len(u.area)))
+	}
+	if start > end || end > uint64(len(u.area)) || uint64(d.Len) > end-start {
+		return u.outside(d)
+	}
+	return u.area[start : start+uint64(d.Len) : end]
+}
+
+// outside is Bytes for a descriptor that names no packet of u.
+func (u *Umem) outside(d Desc) []byte {
+	if u.area == nil {
+		return nil
+	}
+	panic(fmt.Sprintf("xsk: Umem.Bytes: %d bytes at %#x are not inside one frame of a Umem of %d frames of %d bytes",
+		d.Len, uint64(d.Addr), u.frames, u.frameSize))
+}
+
+// FrameSize is the size of a frame in bytes.
+func (u *Umem) FrameSize() int { return int(u.frameSize) }
+
+// Frames is the number of frames. Frame i begins at Addr(i * FrameSize).
+func (u *Umem) Frames() int { return u.frames }
+
+// MaxPacket is the largest packet, in bytes, that one frame can receive: the
+// frame less the headroom and the 256 bytes that the kernel keeps for XDP. A
+// longer one is dropped (Stats.RxDropped), or with [BindMultiBuffer] spread
+// over several frames.
+func (u *Umem) MaxPacket() int { return int(u.frameSize) - u.headroom - xdpHeadroom }
+
+// HugePages reports whether the memory lies in huge pages. When
+// [UmemConfig.HugePages] asks for them and the machine has none free, NewUmem
+// falls back to ordinary pages, and this says so.
+func (u *Umem) HugePages() bool { return u.huge }
+
+// FD is the Umem's file descriptor (xsk_umem__fd), -1 after Close. It stays the
+// Umem's; do not close it.
+func (u *Umem) FD() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.c == 0 {
+		return -1
+	}
+	return u.fd
+}
+
+// String describes the Umem, as in "4096 frames of 2048 bytes, huge pages".
+func (u *Umem) String() string {
+	s := fmt.Sprintf("%d frames of %d bytes", u.frames, u.frameSize)
+	if u.huge {
+		s += ", huge pages"
+	}
+	return s
+}
+
+// Close ends the Umem and unmaps its memory, unless that came by
+// [UmemConfig.Area] (xsk_umem__delete). While a Socket uses it Close fails with
+// EBUSY and changes nothing. It may be called again, and then does nothing. The
+// kernel frees the queue of the first Socket some 20 to 40 ms later.
+func (u *Umem) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.c == 0 {
+		return nil
+	}
+	if u.sockets > 0 {
+		return failed("close umem", explained(syscall.EBUSY, "%d sockets still use it", u.sockets))
+	}
+	u.own.close()
+	if err := umemDelete(u.c); err != nil {
+		return failed("close umem", err)
+	}
+	u.c, u.fd = 0, -1
+	release(u.own.c)
+	u.unmap()
+	return nil
+}

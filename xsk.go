@@ -1,0 +1,216 @@
+// Package xsk binds AF_XDP, the Linux socket family that hands raw frames from
+// a network driver straight to a program, past the kernel's network stack. It
+// wraps libxdp's xsk_umem and xsk_socket, and moves a whole burst of packets
+// with every crossing into C.
+//
+// # The model
+//
+// A [Umem] is memory shared with the kernel and cut into frames of equal size.
+// A [Socket] is bound to one queue of one interface. Between program and
+// kernel lie four rings, and what travels through them is the address of a
+// frame, never its bytes:
+//
+//	             program   |   kernel
+//	  empty frame --> [FillRing] -------> the NIC writes a packet into it
+//	received packet <-- [RxRing] <------- and hands it over
+//	packet to send --> [TxRing] --------> the NIC sends it
+//	  empty frame <-- [CompletionRing] <- and hands the frame back
+//
+// The life of a frame that is forwarded: the program posts its address to the
+// fill ring; the kernel receives a packet into it and delivers a [Desc] on the
+// RX ring; the program reads and changes the bytes ([Umem.Bytes]) and queues
+// the Desc on the TX ring; the kernel sends it and returns the address on the
+// completion ring; the program posts it to the fill ring again. A frame has one
+// owner at a time. Whoever posts an address twice, or writes to a frame the
+// kernel owns, corrupts a packet.
+//
+// [Socket.RxBurst] and [Socket.TxBurst] do one direction's steps in a single
+// crossing; the rings do each step by itself. Neither ever blocks;
+// [Socket.PollRx] and [Socket.PollTx] wait in Go's own poller, which holds no
+// thread.
+//
+// A packet reaches a Socket when an XDP program on the interface redirects it
+// through an XSKMAP. Package [github.com/go-xsk/xsk/bpf] attaches one that
+// leaves everything else to the kernel; any other XSKMAP will do, and
+// [NewSocket] lets libxdp attach its own program unless told not to.
+//
+// # Rules
+//
+// Each ring, and each direction of a Socket, belongs to one goroutine at a
+// time; misuse shows under the race detector. Close may be called from
+// anywhere, and after it every method answers [os.ErrClosed] or zero. Nothing
+// is released by the garbage collector, because the NIC may still write there:
+// close sockets first, then their Umem. The package prints nothing, starts no
+// goroutine and changes no resource limit.
+//
+// Errors name the operation, the interface, the queue and the rule that was
+// broken, and wrap the kernel's errno for [errors.Is].
+package xsk
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// libxdp's defaults (XSK_RING_CONS__DEFAULT_NUM_DESCS,
+// XSK_UMEM__DEFAULT_FRAME_SIZE), which a zero config field stands for.
+const (
+	DefaultRingSize  = 2048 // entries of each ring
+	DefaultFrameSize = 4096 // bytes of a frame
+	DefaultFrames    = 4096 // frames of a Umem
+)
+
+// An Addr is a byte offset into a Umem, as the rings carry it. In unaligned
+// mode ([UmemUnalignedChunk]) its upper 16 bits hold an offset that the kernel
+// added; Base, Offset and Data take the two apart, and pass an aligned address
+// unchanged.
+type Addr uint64
+
+// addrOffsetShift is XSK_UNALIGNED_BUF_OFFSET_SHIFT.
+const addrOffsetShift = 48
+
+// Base is a without its offset, the address that was posted to the fill ring
+// (xsk_umem__extract_addr).
+func (a Addr) Base() Addr { return a & (1<<addrOffsetShift - 1) }
+
+// Offset is a's offset alone, in bytes (xsk_umem__extract_offset).
+func (a Addr) Offset() uint64 { return uint64(a >> addrOffsetShift) }
+
+// Data is Base plus Offset, where the packet begins
+// (xsk_umem__add_offset_to_addr).
+func (a Addr) Data() Addr { return a.Base() + Addr(a.Offset()) }
+
+// A Desc names one packet, or one fragment of a packet, in a Umem. It is
+// struct xdp_desc, bit for bit.
+type Desc struct {
+	Addr    Addr   // where the packet begins
+	Len     uint32 // bytes
+	Options uint32 // PktContd, TxMetadata
+}
+
+// Options of a Desc.
+const (
+	PktContd   = 1 << 0 // the packet goes on in the next Desc (XDP_PKT_CONTD)
+	TxMetadata = 1 << 1 // metadata stands before the packet (XDP_TX_METADATA)
+)
+
+// BindFlags choose how a Socket binds (sxdp_flags of struct sockaddr_xdp).
+// None of them lets the kernel use zero copy where the driver has it and copy
+// where not. XDP_SHARED_UMEM is missing because libxdp sets it by itself.
+type BindFlags uint16
+
+const (
+	BindCopy        BindFlags = 1 << 1 // copy mode only (XDP_COPY)
+	BindZeroCopy    BindFlags = 1 << 2 // zero copy or an error (XDP_ZEROCOPY)
+	BindNeedWakeup  BindFlags = 1 << 3 // the kernel says when it needs a kick (XDP_USE_NEED_WAKEUP)
+	BindMultiBuffer BindFlags = 1 << 4 // packets may span frames; kernel 6.6 (XDP_USE_SG)
+
+	allBindFlags = BindCopy | BindZeroCopy | BindNeedWakeup | BindMultiBuffer
+)
+
+// XDPFlags choose how libxdp attaches its own program (XDP_FLAGS_*). They have
+// no effect with [SocketConfig.InhibitProgLoad]. None of the three modes means
+// native mode, as in libxdp.
+type XDPFlags uint32
+
+const (
+	XDPUpdateIfNoExist XDPFlags = 1 << 0 // never replace a program (XDP_FLAGS_UPDATE_IF_NOEXIST)
+	XDPSKBMode         XDPFlags = 1 << 1 // generic mode (XDP_FLAGS_SKB_MODE)
+	XDPDrvMode         XDPFlags = 1 << 2 // native mode, in the driver (XDP_FLAGS_DRV_MODE)
+	XDPHWMode          XDPFlags = 1 << 3 // offloaded to the NIC (XDP_FLAGS_HW_MODE)
+	XDPReplace         XDPFlags = 1 << 4 // replace a known program (XDP_FLAGS_REPLACE)
+
+	xdpModes    = XDPSKBMode | XDPDrvMode | XDPHWMode
+	allXDPFlags = XDPUpdateIfNoExist | xdpModes | XDPReplace
+)
+
+// UmemFlags choose the layout of a Umem (XDP_UMEM_*).
+type UmemFlags uint32
+
+const (
+	// Frames of any size from 2048 bytes to a page, at any address
+	// (XDP_UMEM_UNALIGNED_CHUNK_FLAG).
+	UmemUnalignedChunk UmemFlags = 1 << 0
+	// Copy mode computes a requested checksum in software; kernel 6.8
+	// (XDP_UMEM_TX_SW_CSUM).
+	UmemTxSWCsum UmemFlags = 1 << 1
+
+	allUmemFlags = UmemUnalignedChunk | UmemTxSWCsum
+)
+
+// An XSKMap is a BPF map of type XSKMAP, known by its file descriptor.
+// *libbpfgo.BPFMap, *bpf.Program and [MapFD] are XSKMaps. Nothing else of BPF
+// enters this package: libxdp may bring a libbpf of its own, and only file
+// descriptors can cross between two copies of it.
+type XSKMap interface{ FileDescriptor() int }
+
+// A MapFD is the file descriptor of an XSKMAP.
+type MapFD int
+
+// FileDescriptor is fd itself.
+func (fd MapFD) FileDescriptor() int { return int(fd) }
+
+// A LogLevel tells how grave a line of libxdp's or libbpf's is
+// (enum libxdp_print_level, enum libbpf_print_level).
+type LogLevel int
+
+// Levels of a log line.
+const (
+	LogWarn LogLevel = iota
+	LogInfo
+	LogDebug
+)
+
+// The two libraries that print, as xskgoLog names them.
+const (
+	logLibxdp = iota
+	logLibbpf
+)
+
+// SetLogger hands every line that libxdp prints to hook; nil, the default,
+// silences it (libxdp_set_print). The hook runs on the goroutine whose call
+// printed, and may be called from several at once.
+func SetLogger(hook func(level LogLevel, text string)) {
+	_ = setLogger(logLibxdp, hook)
+}
+
+// SetLibbpfLogger does the same for the libbpf that libxdp uses
+// (libbpf_set_print). That printer belongs to the whole process, so it is left
+// alone until this is called, and nil gives it back. It fails with ENOSYS in a
+// program that hides libbpf's symbols.
+func SetLibbpfLogger(hook func(level LogLevel, text string)) error {
+	if err := setLogger(logLibbpf, hook); err != nil {
+		return fmt.Errorf("xsk: set libbpf logger: libbpf_set_print not found: %w", err)
+	}
+	return nil
+}
+
+// failed wraps err, if any, as "xsk: <operation>: <cause>".
+func failed(operation string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("xsk: %s: %w", operation, err)
+}
+
+// invalid is an EINVAL that says which rule was broken, found before the
+// kernel was asked.
+func invalid(format string, args ...any) error {
+	return explained(syscall.EINVAL, format, args...)
+}
+
+// explained puts an explanation before an errno.
+func explained(errno error, format string, args ...any) error {
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), errno)
+}
+
+// ringSize checks *size and gives a zero its default.
+func ringSize(name string, size *int) error {
+	if *size == 0 {
+		*size = DefaultRingSize
+	}
+	if *size < 0 || *size&(*size-1) != 0 || *size > 1<<30 {
+		return invalid("%s %d is not a power of two", name, *size)
+	}
+	return nil
+}

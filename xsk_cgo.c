@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/bpf.h>
+#include <linux/ethtool.h>
+#include <linux/if_xdp.h>
+#include <linux/sockios.h>
+#include <xdp/libxdp.h>
+#include <xdp/xsk.h>
+
+#include "xsk_cgo.h"
+#include "_cgo_export.h"
+
+#ifndef AF_XDP
+#define AF_XDP 44
+#endif
+#ifndef SOL_XDP
+#define SOL_XDP 283
+#endif
+
+static inline uint32_t min(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Set-up and teardown ---------------------------------------------------- */
+
+/* libxdp opens its sockets without SOCK_CLOEXEC. The caller holds Go's fork
+ * lock, so no child can start between the create and this.
+ */
+static int close_on_exec(int fd)
+{
+	return fcntl(fd, F_SETFD, FD_CLOEXEC) ? -errno : 0;
+}
+
+int xskgo_umem_create(uintptr_t *umem, void *area, uint64_t size,
+		      uintptr_t rings, const struct xsk_umem_config *config)
+{
+	struct xskgo_rings *r = (struct xskgo_rings *)rings;
+	struct xsk_umem *u = NULL;
+	int err = xsk_umem__create(&u, area, size, &r->fill, &r->comp, config);
+
+	if (err)
+		return -abs(err);
+	*umem = (uintptr_t)u;
+	return close_on_exec(xsk_umem__fd(u));
+}
+
+int xskgo_umem_fd(uintptr_t umem)
+{
+	return xsk_umem__fd((struct xsk_umem *)umem);
+}
+
+int xskgo_umem_delete(uintptr_t umem)
+{
+	return -abs(xsk_umem__delete((struct xsk_umem *)umem));
+}
+
+/* Without rings it is the umem's first socket and takes the umem's own; a
+ * first socket must not go through create_shared, which unmaps the umem's
+ * rings when the bind fails. libxdp 1.5.0 to 1.5.2 return +errno.
+ */
+int xskgo_socket_create(uintptr_t socket, const char *ifname, uint32_t queue,
+			uintptr_t umem, uintptr_t rings,
+			const struct xskgo_socket_config *config)
+{
+	struct xskgo_socket *s = (struct xskgo_socket *)socket;
+	struct xskgo_rings *r = (struct xskgo_rings *)rings;
+	struct xsk_umem *u = (struct xsk_umem *)umem;
+	struct xsk_ring_cons *rx = config->rx_size ? &s->rx : NULL;
+	struct xsk_ring_prod *tx = config->tx_size ? &s->tx : NULL;
+	struct xsk_socket_config c = {
+		.rx_size = config->rx_size,
+		.tx_size = config->tx_size,
+		.libbpf_flags = config->libxdp_flags,
+		.xdp_flags = config->xdp_flags,
+		.bind_flags = config->bind_flags,
+	};
+	int err;
+
+	if (r)
+		err = xsk_socket__create_shared(&s->xsk, ifname, queue, u, rx, tx,
+						&r->fill, &r->comp, &c);
+	else
+		err = xsk_socket__create(&s->xsk, ifname, queue, u, rx, tx, &c);
+	if (err)
+		return -abs(err);
+	return close_on_exec(xsk_socket__fd(s->xsk));
+}
+
+int xskgo_socket_fd(uintptr_t socket)
+{
+	return xsk_socket__fd(((struct xskgo_socket *)socket)->xsk);
+}
+
+void xskgo_socket_delete(uintptr_t socket)
+{
+	xsk_socket__delete(((struct xskgo_socket *)socket)->xsk);
+}
+
+uintptr_t xskgo_socket_rx(uintptr_t socket)
+{
+	return (uintptr_t)&((struct xskgo_socket *)socket)->rx;
+}
+
+uintptr_t xskgo_socket_tx(uintptr_t socket)
+{
+	return (uintptr_t)&((struct xskgo_socket *)socket)->tx;
+}
+
+uintptr_t xskgo_rings_fill(uintptr_t rings)
+{
+	return (uintptr_t)&((struct xskgo_rings *)rings)->fill;
+}
+
+uintptr_t xskgo_rings_comp(uintptr_t rings)
+{
+	return (uintptr_t)&((struct xskgo_rings *)rings)->comp;
+}
+
+void xskgo_release(uintptr_t handle)
+{
+	free((void *)handle);
+}
+
+/* The kernel looks at the socket's state before it looks for the device, so
+ * binding to an interface that cannot exist tells the two apart.
+ */
+int xskgo_is_bound(int fd)
+{
+	struct sockaddr_xdp nowhere = {
+		.sxdp_family = AF_XDP,
+		.sxdp_ifindex = INT_MAX,
+	};
+
+	return bind(fd, (struct sockaddr *)&nowhere, sizeof(nowhere)) && errno == EBUSY;
+}
+
+int xskgo_setup_xdp_prog(uint32_t ifindex, int *map_fd)
+{
+	return -abs(xsk_setup_xdp_prog(ifindex, map_fd));
+}
+
+static int map_op(int cmd, int map_fd, uint32_t key, int fd)
+{
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map_fd;
+	attr.key = (uintptr_t)&key;
+	attr.value = (uintptr_t)&fd;
+	return syscall(__NR_bpf, cmd, &attr, sizeof(attr)) ? -errno : 0;
+}
+
+/* What xsk_socket__update_xskmap does, without letting libxdp keep map_fd: it
+ * would close the caller's descriptor once its own program had been loaded on
+ * the same queue.
+ */
+int xskgo_map_set(int map_fd, uint32_t key, int fd)
+{
+	return map_op(BPF_MAP_UPDATE_ELEM, map_fd, key, fd);
+}
+
+int xskgo_map_clear(int map_fd, uint32_t key)
+{
+	return map_op(BPF_MAP_DELETE_ELEM, map_fd, key, 0);
+}
+
+int xskgo_map_id(int map_fd)
+{
+	struct bpf_map_info info;
+	union bpf_attr attr;
+
+	memset(&info, 0, sizeof(info));
+	memset(&attr, 0, sizeof(attr));
+	attr.info.bpf_fd = map_fd;
+	attr.info.info_len = sizeof(info);
+	attr.info.info = (uintptr_t)&info;
+	if (syscall(__NR_bpf, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)))
+		return -errno;
+	if (info.type != BPF_MAP_TYPE_XSKMAP)
+		return -EINVAL;
+	return info.id;
+}
+
+/* The channels ethtool reports: what the driver really runs, and right in any
+ * namespace, unlike a /sys mounted in another one.
+ */
+int xskgo_queues(const char *ifname)
+{
+	struct ethtool_channels ch = { .cmd = ETHTOOL_GCHANNELS };
+	struct ifreq request = { .ifr_data = (void *)&ch };
+	int fd, err;
+
+	strncpy(request.ifr_name, ifname, IFNAMSIZ - 1);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	err = ioctl(fd, SIOCETHTOOL, &request) ? -errno : 0;
+	close(fd);
+	if (err)
+		return err;
+	return ch.combined_count +
+	       (ch.rx_count > ch.tx_count ? ch.rx_count : ch.tx_count);
+}
+
+/* Ring copies ------------------------------------------------------------
+ *
+ * A batch is at most two runs of the ring: one up to its end, one from its
+ * start. An element loop with "& mask" costs 2 ns a packet more.
+ */
+
+static inline __attribute__((always_inline)) uint32_t
+produce(struct xsk_ring_prod *r, const void *from, uint32_t n, size_t size)
+{
+	uint32_t at, first;
+
+	n = min(n, xsk_prod_nb_free(r, n));
+	if (!n)
+		return 0;
+	at = r->cached_prod & r->mask;
+	first = min(n, r->size - at);
+	memcpy((char *)r->ring + at * size, from, first * size);
+	memcpy(r->ring, (const char *)from + first * size, (n - first) * size);
+	r->cached_prod += n;
+	xsk_ring_prod__submit(r, n);
+	return n;
+}
+
+/* xsk_cons_nb_avail looks at the kernel's index only when its own copy has run
+ * dry, which would cut a burst short.
+ */
+static inline uint32_t available(struct xsk_ring_cons *r, uint32_t n)
+{
+	uint32_t entries = r->cached_prod - r->cached_cons;
+
+	if (entries < n) {
+		r->cached_prod = __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
+		entries = r->cached_prod - r->cached_cons;
+	}
+	return min(n, entries);
+}
+
+static inline __attribute__((always_inline)) uint32_t
+consume(struct xsk_ring_cons *r, void *to, uint32_t n, size_t size)
+{
+	uint32_t at, first;
+
+	n = available(r, n);
+	if (!n)
+		return 0;
+	at = r->cached_cons & r->mask;
+	first = min(n, r->size - at);
+	memcpy(to, (char *)r->ring + at * size, first * size);
+	memcpy((char *)to + first * size, r->ring, (n - first) * size);
+	r->cached_cons += n;
+	xsk_ring_cons__release(r, n);
+	return n;
+}
+
+uint32_t xskgo_fill(uintptr_t fill, const uint64_t *addrs, uint32_t n)
+{
+	return n && fill ? produce((void *)fill, addrs, n, sizeof(*addrs)) : 0;
+}
+
+uint32_t xskgo_complete(uintptr_t comp, uint64_t *addrs, uint32_t n)
+{
+	return n && comp ? consume((void *)comp, addrs, n, sizeof(*addrs)) : 0;
+}
+
+uint32_t xskgo_rx(uintptr_t rx, struct xdp_desc *descs, uint32_t n)
+{
+	return n && rx ? consume((void *)rx, descs, n, sizeof(*descs)) : 0;
+}
+
+uint32_t xskgo_tx(uintptr_t tx, const struct xdp_desc *descs, uint32_t n)
+{
+	return n && tx ? produce((void *)tx, descs, n, sizeof(*descs)) : 0;
+}
+
+/* Entries the kernel has not taken yet. It touches no cached index, so any
+ * thread may ask.
+ */
+static uint32_t pending(const struct xsk_ring_prod *r)
+{
+	return __atomic_load_n(r->producer, __ATOMIC_RELAXED) -
+	       __atomic_load_n(r->consumer, __ATOMIC_ACQUIRE);
+}
+
+uint32_t xskgo_free(uintptr_t prod)
+{
+	const struct xsk_ring_prod *r = (void *)prod;
+
+	return r ? r->size - pending(r) : 0;
+}
+
+int xskgo_needs_wakeup(uintptr_t prod)
+{
+	const struct xsk_ring_prod *r = (void *)prod;
+
+	return r && (__atomic_load_n(r->flags, __ATOMIC_RELAXED) & XDP_RING_NEED_WAKEUP);
+}
+
+/* Wake-ups ---------------------------------------------------------------
+ *
+ * The kernel sets need-wakeup and then looks at the producer index once more;
+ * we store the index and then look at the flag. That store and that load are
+ * what release ordering leaves free to swap, so a full fence stands between
+ * them: without it both sides can miss each other and the ring sleeps.
+ */
+
+static int poke_rx(uintptr_t fill, int fd)
+{
+	if (!xskgo_needs_wakeup(fill))
+		return 0;
+	if (recvfrom(fd, NULL, 0, MSG_DONTWAIT, NULL, NULL) >= 0)
+		return 0;
+	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+int xskgo_wake_rx(uintptr_t fill, int fd)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return poke_rx(fill, fd);
+}
+
+/* Kicks until the kernel has taken the whole TX ring or stops making progress.
+ * Copy mode takes 32 descriptors a kick and answers EAGAIN; it stops at each
+ * packet the device dropped, with EBUSY, and at each bad descriptor, with 0.
+ * Old kernels publish the consumer index only once they have seen the ring
+ * empty. Hence the patience: 256 packets need 8 kicks. Returns 0, -EAGAIN for
+ * no progress (the completion ring or the send buffer is full), -EBUSY when
+ * the device dropped a packet, or the error that ended it.
+ */
+static int poke_tx(const struct xsk_ring_prod *tx, int fd)
+{
+	uint32_t left = pending(tx), patience = left / 32 + 8;
+	int dropped = 0;
+
+	while (left && xskgo_needs_wakeup((uintptr_t)tx)) {
+		int err = sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 ? errno : 0;
+		uint32_t before = left;
+
+		left = pending(tx);
+		if (err == EBUSY)
+			dropped = -EBUSY;
+		else if (err && err != EAGAIN && err != EINTR)
+			return -err;
+		else if (!err && left == before)
+			break;
+		if ((!err || left == before) && !--patience)
+			return dropped ? dropped : -EAGAIN;
+	}
+	return dropped;
+}
+
+int xskgo_wake_tx(uintptr_t tx, int fd)
+{
+	int err;
+
+	if (!tx)
+		return 0;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	err = poke_tx((void *)tx, fd);
+	return err == -EAGAIN ? 0 : err;
+}
+
+/* The bursts ------------------------------------------------------------- */
+
+struct xskgo_burst xskgo_rx_burst(uintptr_t fill, uintptr_t rx, int fd,
+				  const uint64_t *addrs, uint32_t n,
+				  struct xdp_desc *descs, uint32_t m)
+{
+	struct xskgo_burst b = { .in = xskgo_fill(fill, addrs, n) };
+
+	if (b.in)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	b.err = poke_rx(fill, fd);
+	b.out = xskgo_rx(rx, descs, m);
+	return b;
+}
+
+/* Reap, queue, kick, reap again, and queue the rest into the room that made.
+ * Every further round has queued a descriptor of descs or filled an entry of
+ * done, so the two lengths bound it.
+ */
+struct xskgo_burst xskgo_tx_burst(uintptr_t tx, uintptr_t comp, int fd,
+				  const struct xdp_desc *descs, uint32_t n,
+				  uint64_t *done, uint32_t m)
+{
+	struct xskgo_burst b = { .out = xskgo_complete(comp, done, m) };
+	uint32_t queued = xskgo_tx(tx, descs, n), reaped;
+	int dropped = 0;
+
+	if (!tx)
+		return b;
+	b.in = queued;
+	do {
+		if (queued)
+			__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		b.err = poke_tx((void *)tx, fd);
+		if (b.err == -EBUSY)
+			dropped = -EBUSY;
+		reaped = xskgo_complete(comp, done + b.out, m - b.out);
+		queued = xskgo_tx(tx, descs + b.in, n - b.in);
+		b.out += reaped;
+		b.in += queued;
+	} while (queued || (reaped && b.err == -EAGAIN));
+	if (!b.err || b.err == -EAGAIN)
+		b.err = dropped;
+	return b;
+}
+
+/* Readiness --------------------------------------------------------------
+ *
+ * Nothing wakes a poller when the interface goes away; SO_ERROR says it once,
+ * as ENETDOWN, and a kick as ENXIO. While the link is down a wake-up answers
+ * ENETDOWN too, but that passes.
+ */
+static int device_error(int fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len))
+		return -errno;
+	return -err;
+}
+
+int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd)
+{
+	const struct xsk_ring_cons *r = (void *)rx;
+	int err;
+
+	if (!r)
+		return 0;
+	err = xskgo_wake_rx(fill, fd);
+	if (__atomic_load_n(r->producer, __ATOMIC_ACQUIRE) !=
+	    __atomic_load_n(r->consumer, __ATOMIC_RELAXED))
+		return 1;
+	return err == -ENXIO ? err : device_error(fd);
+}
+
+/* Half the ring, as for the kernel's POLLOUT. Go's poller never polls a parked
+ * socket again, which is what drives TX in copy mode, so this kicks.
+ */
+int xskgo_tx_ready(uintptr_t tx, int fd)
+{
+	const struct xsk_ring_prod *r = (void *)tx;
+	int err;
+
+	if (!r)
+		return 0;
+	err = xskgo_wake_tx(tx, fd);
+	if (pending(r) <= r->size / 2)
+		return 1;
+	if (err && err != -EBUSY && err != -ENOBUFS && err != -ENETDOWN)
+		return err;
+	return device_error(fd);
+}
+
+/* Counters --------------------------------------------------------------- */
+
+int xskgo_stats(int fd, struct xdp_statistics *stats)
+{
+	socklen_t len = sizeof(*stats);
+
+	return getsockopt(fd, SOL_XDP, XDP_STATISTICS, stats, &len) ? -errno : 0;
+}
+
+int xskgo_options(int fd, uint32_t *flags)
+{
+	struct xdp_options options = { 0 };
+	socklen_t len = sizeof(options);
+
+	if (getsockopt(fd, SOL_XDP, XDP_OPTIONS, &options, &len))
+		return -errno;
+	*flags = options.flags;
+	return 0;
+}
+
+/* Printing --------------------------------------------------------------- */
+
+static int to_go(int source, int level, const char *format, va_list args)
+{
+	char text[1024];
+	int n = vsnprintf(text, sizeof(text), format, args);
+
+	if (n > 0)
+		xskgoLog(source, level, text, min(n, sizeof(text) - 1));
+	return n;
+}
+
+static int print_libxdp(enum libxdp_print_level level, const char *format, va_list args)
+{
+	return to_go(0, level, format, args);
+}
+
+static int print_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+{
+	return to_go(1, level, format, args);
+}
+
+void xskgo_print_libxdp(int on)
+{
+	libxdp_set_print(on ? print_libxdp : NULL);
+}
+
+/* libbpf is the program's, not ours: it is found at run time in the copy that
+ * libxdp brought, and its printer is given back when ours leaves.
+ */
+int xskgo_print_libbpf(int on)
+{
+	static libbpf_print_fn_t before;
+	static int ours;
+	libbpf_print_fn_t (*set)(libbpf_print_fn_t) = dlsym(RTLD_DEFAULT, "libbpf_set_print");
+
+	if (!set)
+		return -ENOSYS;
+	if (on && !ours)
+		before = set(print_libbpf);
+	else if (!on && ours)
+		set(before);
+	ours = on;
+	return 0;
+}

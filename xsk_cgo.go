@@ -1,0 +1,280 @@
+package xsk
+
+/*
+#cgo CFLAGS: -O2 -Wall -Wextra
+#cgo !xsk_static pkg-config: libxdp
+#cgo xsk_static pkg-config: --static libxdp
+#cgo xsk_static LDFLAGS: -static
+
+#include "xsk_cgo.h"
+
+// Ring calls only: none of them can come back into Go, and noescape has effect
+// only beside nocallback. Whatever may print through xskgoLog has neither.
+#cgo noescape xskgo_fill
+#cgo nocallback xskgo_fill
+#cgo noescape xskgo_complete
+#cgo nocallback xskgo_complete
+#cgo noescape xskgo_rx
+#cgo nocallback xskgo_rx
+#cgo noescape xskgo_tx
+#cgo nocallback xskgo_tx
+#cgo noescape xskgo_rx_burst
+#cgo nocallback xskgo_rx_burst
+#cgo noescape xskgo_tx_burst
+#cgo nocallback xskgo_tx_burst
+*/
+import "C"
+
+import (
+	"math"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// The compiler holds Go's layouts and flags against C's.
+var (
+	_ [unsafe.Sizeof(Desc{})]byte           = [C.sizeof_struct_xdp_desc]byte{}
+	_ [unsafe.Offsetof(Desc{}.Len)]byte     = [unsafe.Offsetof(C.struct_xdp_desc{}.len)]byte{}
+	_ [unsafe.Offsetof(Desc{}.Options)]byte = [unsafe.Offsetof(C.struct_xdp_desc{}.options)]byte{}
+	_ [unsafe.Sizeof(Addr(0))]byte          = [unsafe.Sizeof(C.uint64_t(0))]byte{}
+	_ [unsafe.Sizeof(Stats{})]byte          = [C.sizeof_struct_xdp_statistics]byte{}
+	_ [BindCopy]byte                        = [C.XDP_COPY]byte{}
+	_ [BindZeroCopy]byte                    = [C.XDP_ZEROCOPY]byte{}
+	_ [BindNeedWakeup]byte                  = [C.XDP_USE_NEED_WAKEUP]byte{}
+	_ [UmemUnalignedChunk]byte              = [C.XDP_UMEM_UNALIGNED_CHUNK_FLAG]byte{}
+	_ [DefaultRingSize]byte                 = [C.XSK_RING_CONS__DEFAULT_NUM_DESCS]byte{}
+	_ [DefaultFrameSize]byte                = [C.XSK_UMEM__DEFAULT_FRAME_SIZE]byte{}
+)
+
+// inhibitProgLoad is XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD.
+const inhibitProgLoad = C.XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD
+
+// A burst is what one crossing did: in went to the kernel, out came back.
+type burst struct {
+	in, out int
+	err     error
+}
+
+// errno turns libxdp's and our own -errno into an error.
+func errno(result C.int) error {
+	if result >= 0 {
+		return nil
+	}
+	return syscall.Errno(-result)
+}
+
+// count bounds a slice's length to what a ring index can hold.
+func count(n int) C.uint32_t {
+	return C.uint32_t(min(n, math.MaxInt32))
+}
+
+func addrBuffer(a []Addr) (*C.uint64_t, C.uint32_t) {
+	return (*C.uint64_t)(unsafe.Pointer(unsafe.SliceData(a))), count(len(a))
+}
+
+func descBuffer(d []Desc) (*C.struct_xdp_desc, C.uint32_t) {
+	return (*C.struct_xdp_desc)(unsafe.Pointer(unsafe.SliceData(d))), count(len(d))
+}
+
+// newRings allocates a queue's fill and completion ring structs. libxdp keeps
+// their addresses until the queue's last socket, or the umem, is deleted, and
+// expects them zeroed: C heap, freed by release after that.
+func newRings() uintptr {
+	return uintptr(C.calloc(1, C.sizeof_struct_xskgo_rings))
+}
+
+// newSocketHandle allocates a socket's RX and TX ring structs, which libxdp
+// keeps until socketDelete: C heap, freed by release after that.
+func newSocketHandle() uintptr {
+	return uintptr(C.calloc(1, C.sizeof_struct_xskgo_socket))
+}
+
+func release(handle uintptr) { C.xskgo_release(C.uintptr_t(handle)) }
+
+func ringsFill(rings uintptr) uintptr { return uintptr(C.xskgo_rings_fill(C.uintptr_t(rings))) }
+
+func ringsCompletion(rings uintptr) uintptr { return uintptr(C.xskgo_rings_comp(C.uintptr_t(rings))) }
+
+// umemCreate is xsk_umem__create. The fork lock keeps a child from inheriting
+// the descriptor before it is close-on-exec.
+func umemCreate(area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd int, err error) {
+	config := C.struct_xsk_umem_config{
+		fill_size:      C.__u32(cfg.FillSize),
+		comp_size:      C.__u32(cfg.CompletionSize),
+		frame_size:     C.__u32(cfg.FrameSize),
+		frame_headroom: C.__u32(cfg.Headroom),
+		flags:          C.__u32(cfg.Flags),
+	}
+	var handle C.uintptr_t
+	syscall.ForkLock.RLock()
+	result := C.xskgo_umem_create(&handle, unsafe.Pointer(unsafe.SliceData(area)), C.uint64_t(len(area)),
+		C.uintptr_t(rings), &config)
+	syscall.ForkLock.RUnlock()
+	if err := errno(result); err != nil {
+		return 0, -1, err
+	}
+	return uintptr(handle), int(C.xskgo_umem_fd(handle)), nil
+}
+
+func umemDelete(umem uintptr) error { return errno(C.xskgo_umem_delete(C.uintptr_t(umem))) }
+
+// socketCreate is xsk_socket__create, or xsk_socket__create_shared with rings.
+func socketCreate(socket uintptr, ifname string, queue int, umem, rings uintptr, cfg *SocketConfig) error {
+	sizes := cfg.sizes()
+	config := C.struct_xskgo_socket_config{
+		rx_size:    C.uint32_t(sizes[0]),
+		tx_size:    C.uint32_t(sizes[1]),
+		xdp_flags:  C.uint32_t(cfg.XDPFlags),
+		bind_flags: C.uint16_t(cfg.BindFlags),
+	}
+	if cfg.InhibitProgLoad {
+		config.libxdp_flags = inhibitProgLoad
+	}
+	name := C.CString(ifname)
+	defer C.free(unsafe.Pointer(name))
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return errno(C.xskgo_socket_create(C.uintptr_t(socket), name, C.uint32_t(queue),
+		C.uintptr_t(umem), C.uintptr_t(rings), &config))
+}
+
+func socketFD(socket uintptr) int { return int(C.xskgo_socket_fd(C.uintptr_t(socket))) }
+
+func socketDelete(socket uintptr) { C.xskgo_socket_delete(C.uintptr_t(socket)) }
+
+func socketRx(socket uintptr) uintptr { return uintptr(C.xskgo_socket_rx(C.uintptr_t(socket))) }
+
+func socketTx(socket uintptr) uintptr { return uintptr(C.xskgo_socket_tx(C.uintptr_t(socket))) }
+
+func isBound(fd int) bool { return C.xskgo_is_bound(C.int(fd)) != 0 }
+
+func setupXDPProg(ifindex int) (fd int, err error) {
+	var mapFD C.int
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := errno(C.xskgo_setup_xdp_prog(C.uint32_t(ifindex), &mapFD)); err != nil {
+		return -1, err
+	}
+	return int(mapFD), nil
+}
+
+func mapID(fd int) (int, error) {
+	id := C.xskgo_map_id(C.int(fd))
+	return int(id), errno(id)
+}
+
+func mapSet(mapFD, key, fd int) error {
+	return errno(C.xskgo_map_set(C.int(mapFD), C.uint32_t(key), C.int(fd)))
+}
+
+func mapClear(mapFD, key int) error {
+	return errno(C.xskgo_map_clear(C.int(mapFD), C.uint32_t(key)))
+}
+
+// channels is the interface's queue count by ethtool.
+func channels(ifname string) (int, error) {
+	name := C.CString(ifname)
+	defer C.free(unsafe.Pointer(name))
+	n := C.xskgo_queues(name)
+	return int(n), errno(n)
+}
+
+func fill(ring uintptr, addrs []Addr) int {
+	p, n := addrBuffer(addrs)
+	return int(C.xskgo_fill(C.uintptr_t(ring), p, n))
+}
+
+func complete(ring uintptr, addrs []Addr) int {
+	p, n := addrBuffer(addrs)
+	return int(C.xskgo_complete(C.uintptr_t(ring), p, n))
+}
+
+func receive(ring uintptr, descs []Desc) int {
+	p, n := descBuffer(descs)
+	return int(C.xskgo_rx(C.uintptr_t(ring), p, n))
+}
+
+func transmit(ring uintptr, descs []Desc) int {
+	p, n := descBuffer(descs)
+	return int(C.xskgo_tx(C.uintptr_t(ring), p, n))
+}
+
+func free(ring uintptr) int { return int(C.xskgo_free(C.uintptr_t(ring))) }
+
+func needsWakeup(ring uintptr) bool { return C.xskgo_needs_wakeup(C.uintptr_t(ring)) != 0 }
+
+func rxBurst(fill, rx uintptr, fd int, addrs []Addr, descs []Desc) burst {
+	a, n := addrBuffer(addrs)
+	d, m := descBuffer(descs)
+	b := C.xskgo_rx_burst(C.uintptr_t(fill), C.uintptr_t(rx), C.int(fd), a, n, d, m)
+	return burst{int(b.in), int(b.out), errno(b.err)}
+}
+
+func txBurst(tx, completion uintptr, fd int, descs []Desc, done []Addr) burst {
+	d, n := descBuffer(descs)
+	a, m := addrBuffer(done)
+	b := C.xskgo_tx_burst(C.uintptr_t(tx), C.uintptr_t(completion), C.int(fd), d, n, a, m)
+	return burst{int(b.in), int(b.out), errno(b.err)}
+}
+
+func wakeRx(fill uintptr, fd int) error { return errno(C.xskgo_wake_rx(C.uintptr_t(fill), C.int(fd))) }
+
+func wakeTx(tx uintptr, fd int) error { return errno(C.xskgo_wake_tx(C.uintptr_t(tx), C.int(fd))) }
+
+func rxReady(fill, rx uintptr, fd int) (bool, error) {
+	result := C.xskgo_rx_ready(C.uintptr_t(fill), C.uintptr_t(rx), C.int(fd))
+	return result > 0, errno(result)
+}
+
+func txReady(tx uintptr, fd int) (bool, error) {
+	result := C.xskgo_tx_ready(C.uintptr_t(tx), C.int(fd))
+	return result > 0, errno(result)
+}
+
+func socketStats(fd int) (s Stats, err error) {
+	err = errno(C.xskgo_stats(C.int(fd), (*C.struct_xdp_statistics)(unsafe.Pointer(&s))))
+	return s, err
+}
+
+func zeroCopy(fd int) (bool, error) {
+	var flags C.uint32_t
+	err := errno(C.xskgo_options(C.int(fd), &flags))
+	return flags&C.XDP_OPTIONS_ZEROCOPY != 0, err
+}
+
+// libxdp prints to stderr unless told otherwise. It belongs to this package,
+// so it starts out silent; libbpf, which the whole process shares, is left as
+// it is until SetLibbpfLogger.
+func init() { C.xskgo_print_libxdp(0) }
+
+// loggers are the hooks of libxdp and libbpf, in that order.
+var loggers struct {
+	sync.Mutex
+	hook [2]func(level LogLevel, text string)
+}
+
+func setLogger(source int, hook func(level LogLevel, text string)) error {
+	loggers.Lock()
+	defer loggers.Unlock()
+	on := C.int(0)
+	if hook != nil {
+		on = 1
+	}
+	loggers.hook[source] = hook
+	if source == logLibxdp {
+		C.xskgo_print_libxdp(on)
+		return nil
+	}
+	return errno(C.xskgo_print_libbpf(on))
+}
+
+//export xskgoLog
+func xskgoLog(source, level C.int, text *C.char, n C.int) {
+	loggers.Lock()
+	hook := loggers.hook[source]
+	loggers.Unlock()
+	if hook != nil {
+		hook(LogLevel(level), C.GoStringN(text, n))
+	}
+}
