@@ -3,6 +3,7 @@ module github.com/go-xsk/xsk
 go 1.24.0
 
 require (
+	github.com/aquasecurity/libbpfgo v0.6.0-libbpf-1.3
 	github.com/stretchr/testify v1.11.1
 	golang.org/x/sys v0.40.0
 )

@@ -1,0 +1,241 @@
+// Package bpf attaches the XDP program that feeds AF_XDP sockets.
+//
+// An AF_XDP socket receives nothing by itself. A program on the interface must
+// send packets its way: it looks at each packet as it arrives, and either hands
+// it to the socket that is registered for the packet's queue or leaves it to
+// the kernel. Attach puts such a program on an interface:
+//
+//	program, err := bpf.Attach("eth0", bpf.Options{
+//		Filter: bpf.Filter{UDPPorts: []uint16{4789}},
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	defer program.Close()
+//
+// The registry is an XSKMAP, a BPF map with one slot per receive queue. The
+// Program stands for it: xsk.Config.XSKMap and (*xsk.Socket).UpdateXSKMap take
+// a Program as it is.
+//
+// What the filter does not match goes on to the kernel, and so does everything
+// on a queue without a socket: remote logins stay up. The program is held by a
+// bpf_link, which the kernel removes when the process ends in whatever way.
+// A program that is on the interface already is never replaced.
+//
+// The package loads its program through libbpfgo and links the libbpf of the
+// system, 1.3 or newer. A process with its own program needs neither: any
+// XSKMAP will do, a *libbpfgo.BPFMap as it is.
+//
+// # What libbpf prints
+//
+// libbpf has one printer for the whole process. During Attach this package puts
+// its own in front, keeps what concerns its own calls for the error, passes on
+// the rest, and puts the previous one back. libbpfgo has one logger beside
+// that, which prints to standard error whatever libbpf says, down to the
+// debugging lines about our own object. So this package's initialization calls
+// libbpfgo.SetLoggerCbs with a filter that drops those, and leaves the default
+// otherwise. A program that calls SetLoggerCbs itself replaces the filter, and
+// its logger is then told about our object too. Only a logger that was set
+// before this package is initialized is lost: call SetLoggerCbs in main.
+package bpf
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/aquasecurity/libbpfgo"
+	"golang.org/x/sys/unix"
+)
+
+// A Mode is the place where the kernel runs the program.
+type Mode int
+
+const (
+	// Auto lets the kernel choose: Native if the driver has it, or else Generic.
+	// A driver that has it, but refuses it as the interface is configured, is an
+	// error that says so.
+	Auto Mode = iota
+	// Native runs the program in the driver, before the kernel makes anything of
+	// the packet. Zero copy needs it. Many drivers reset the link to set it up;
+	// see Program.WaitLink. (XDP_FLAGS_DRV_MODE)
+	Native
+	// Generic runs it in the network stack. Every interface can do that, slowly.
+	// (XDP_FLAGS_SKB_MODE)
+	Generic
+)
+
+func (m Mode) String() string {
+	switch m {
+	case Auto:
+		return "auto"
+	case Native:
+		return "native"
+	case Generic:
+		return "generic"
+	}
+	return fmt.Sprintf("Mode(%d)", int(m))
+}
+
+// Options say what Attach attaches, and how.
+type Options struct {
+	Filter Filter // what goes to the sockets; empty is an error
+	Mode   Mode   // default Auto
+}
+
+// A Program is attached to an interface and owns the XSKMAP where the sockets
+// of that interface register. Its methods may be called from any goroutine.
+//
+// A Program lasts until Close or the end of the process; the garbage collector
+// does not end it.
+type Program struct {
+	ifname string
+	mode   Mode
+	queues int
+	filter Filter
+
+	mu     sync.Mutex // guards the rest, which Close takes away
+	device *device
+	module *libbpfgo.Module
+	xsks   *libbpfgo.BPFMap
+	link   link
+	closed bool
+}
+
+// Attach loads the program and attaches it to the interface, in the network
+// namespace of the calling thread. It needs CAP_NET_ADMIN, CAP_BPF and, for every
+// Filter but All, CAP_PERFMON. A native attach may take a second or so while the
+// driver rebuilds its queues, and the link may be down after it: see WaitLink.
+//
+// The XSKMAP has as many slots as the interface can have queues. A socket on a
+// queue beyond that cannot register (E2BIG).
+//
+// Errors wrap the errno: EINVAL for Options that cannot be, ENODEV for an
+// unknown interface, EPERM without the capabilities, EBUSY if another program
+// is attached, EOPNOTSUPP, ERANGE or ENOSPC if the driver refuses Native.
+func Attach(ifname string, o Options) (*Program, error) {
+	p, err := attach(ifname, o)
+	if err != nil {
+		return nil, fmt.Errorf("bpf: attach %s: %w", ifname, err)
+	}
+	return p, nil
+}
+
+func attach(ifname string, o Options) (*Program, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	// Network namespace, capabilities and libbpf's messages belong to a thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	startCapture()
+	defer stopCapture()
+
+	p := &Program{ifname: ifname, filter: o.Filter.clone()}
+	var err error
+	if p.device, err = openDevice(ifname); err != nil {
+		return nil, err
+	}
+	if err = p.start(o.Mode); err != nil {
+		p.release()
+		return nil, err
+	}
+	return p, nil
+}
+
+// start loads the program and attaches it. On error the caller releases p.
+func (p *Program) start(mode Mode) error {
+	if err := p.device.vacant(); err != nil {
+		return err
+	}
+	if err := privileged(p.filter); err != nil {
+		return err
+	}
+	p.queues = p.device.queues()
+	prog, err := p.load()
+	if err != nil {
+		return err
+	}
+	if p.link, err = newLink(prog, p.device, mode); err != nil {
+		return p.device.explain(err, mode)
+	}
+	p.mode, err = p.device.attachedMode()
+	return err
+}
+
+func (o Options) check() error {
+	if o.Mode < Auto || o.Mode > Generic {
+		return fmt.Errorf("%w: unknown mode %d; the modes are bpf.Auto, bpf.Native and bpf.Generic", unix.EINVAL, int(o.Mode))
+	}
+	return o.Filter.check()
+}
+
+// FileDescriptor returns the XSKMAP's descriptor, which stays the Program's; it
+// makes a Program an xsk.XSKMap. After Close it is -1.
+func (p *Program) FileDescriptor() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return -1
+	}
+	return p.xsks.FileDescriptor()
+}
+
+// Mode returns how the kernel attached the program: Native or Generic. After
+// Close it is Auto, the zero Mode.
+func (p *Program) Mode() Mode {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return Auto
+	}
+	return p.mode
+}
+
+// String describes what is attached, as in
+//
+//	eth0: native, UDP port 4789, XSKMAP of 8 slots
+func (p *Program) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return p.ifname + ": closed"
+	}
+	return fmt.Sprintf("%s: %v, %v, XSKMAP of %s", p.ifname, p.mode, p.filter, count(p.queues, "slot"))
+}
+
+// Close detaches the program and frees it and its XSKMAP. From then on every
+// packet goes to the kernel; sockets that were registered receive no more, and
+// remain to be closed by their owner. Close may be called again, to no effect.
+func (p *Program) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	if err := p.release(); err != nil {
+		return fmt.Errorf("bpf: detach %s: %w", p.ifname, err)
+	}
+	return nil
+}
+
+// release undoes what attach did, as far as it got.
+func (p *Program) release() error {
+	var err error
+	if p.link != nil {
+		err = destroyLink(p.link)
+	}
+	if p.module != nil {
+		p.module.Close()
+	}
+	p.device.close()
+	return err
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

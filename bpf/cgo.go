@@ -1,0 +1,187 @@
+package bpf
+
+/*
+#cgo CFLAGS: -O2 -Wall
+#cgo !xsk_static pkg-config: libbpf
+#cgo xsk_static pkg-config: --static libbpf
+#cgo xsk_static LDFLAGS: -static
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <linux/if_link.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#if LIBBPF_MAJOR_VERSION < 1 || (LIBBPF_MAJOR_VERSION == 1 && LIBBPF_MINOR_VERSION < 3)
+#error "package bpf needs libbpf 1.3 or newer (Debian 12: libbpf-dev from bookworm-backports)"
+#endif
+
+// One thread at a time captures; the others' messages go on to the printer that
+// was there before. The verifier's log is in one message, with the news at its
+// end.
+static char capture_text[1 << 16];
+static __thread bool capturing;
+static libbpf_print_fn_t capture_outer;
+
+__attribute__((format(printf, 2, 0)))
+static int capture_print(enum libbpf_print_level level, const char *format, va_list args)
+{
+	libbpf_print_fn_t outer;
+	size_t used;
+
+	if (!capturing) {
+		outer = __atomic_load_n(&capture_outer, __ATOMIC_ACQUIRE);
+		return outer ? outer(level, format, args) : 0;
+	}
+	if (level != LIBBPF_WARN)
+		return 0;
+	used = strlen(capture_text);
+	return vsnprintf(capture_text + used, sizeof(capture_text) - used, format, args);
+}
+
+static void capture_clear(void)
+{
+	capture_text[0] = 0;
+}
+
+static const char *captured(void)
+{
+	return capture_text;
+}
+
+static void capture_resume(void)
+{
+	libbpf_set_print(capture_print);
+}
+
+static void capture_start(void)
+{
+	// The printer of now may call the one of before until it is replaced.
+	libbpf_print_fn_t outer = libbpf_set_print(NULL);
+
+	__atomic_store_n(&capture_outer, outer, __ATOMIC_RELEASE);
+	capture_clear();
+	capturing = true;
+	capture_resume();
+}
+
+// Whoever set a printer meanwhile keeps it.
+static void capture_stop(void)
+{
+	libbpf_print_fn_t now = libbpf_set_print(capture_outer);
+
+	capturing = false;
+	if (now != capture_print)
+		libbpf_set_print(now);
+}
+
+// Without the features, which cost four more messages.
+static int xdp_query(int ifindex, __u32 *native, __u32 *generic)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, opts);
+	int err;
+
+	opts.sz = offsetof(struct bpf_xdp_query_opts, feature_flags);
+	err = bpf_xdp_query(ifindex, 0, &opts);
+	*native = opts.drv_prog_id;
+	*generic = opts.skb_prog_id;
+	return err;
+}
+
+static __u64 xdp_features(int ifindex)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, opts);
+
+	return bpf_xdp_query(ifindex, 0, &opts) ? 0 : opts.feature_flags;
+}
+
+// Needs CAP_SYS_ADMIN, so there may be no name.
+static void prog_name(__u32 id, char name[BPF_OBJ_NAME_LEN])
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+	int fd = bpf_prog_get_fd_by_id(id);
+
+	name[0] = 0;
+	if (fd < 0)
+		return;
+	if (!bpf_prog_get_info_by_fd(fd, &info, &len))
+		memcpy(name, info.name, BPF_OBJ_NAME_LEN);
+	close(fd);
+}
+
+static int link_create(int prog, int ifindex, __u32 flags)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags);
+
+	return bpf_link_create(prog, ifindex, BPF_XDP, &opts);
+}
+*/
+import "C"
+
+import (
+	"sync"
+	"syscall"
+)
+
+// capture is held from startCapture to stopCapture, by a locked thread.
+var capture sync.Mutex
+
+// startCapture sends what libbpf says on this thread to capturedText.
+func startCapture() {
+	capture.Lock()
+	C.capture_start()
+}
+
+// resumeCapture is for after somebody put another printer in.
+func resumeCapture() { C.capture_resume() }
+
+func stopCapture() {
+	C.capture_stop()
+	capture.Unlock()
+}
+
+func clearCapture()        { C.capture_clear() }
+func capturedText() string { return C.GoString(C.captured()) }
+
+// xdpQuery returns the ids of the programs that are attached, 0 for none.
+func xdpQuery(ifindex int) (native, generic uint32, err error) {
+	var n, g C.__u32
+	err = errno(C.xdp_query(C.int(ifindex), &n, &g))
+	return uint32(n), uint32(g), err
+}
+
+// xdpFeatures returns what the driver can do (NETDEV_XDP_ACT_*), 0 if the
+// kernel, before 6.3, does not say.
+func xdpFeatures(ifindex int) uint64 { return uint64(C.xdp_features(C.int(ifindex))) }
+
+// progName returns the name of a program, or "" if it cannot be had.
+func progName(id uint32) string {
+	var name [C.BPF_OBJ_NAME_LEN]C.char
+	C.prog_name(C.__u32(id), &name[0])
+	return C.GoString(&name[0])
+}
+
+// linkCreate is bpf_link_create for XDP.
+func linkCreate(prog, ifindex int, mode Mode) (fd int, err error) {
+	flags := map[Mode]C.__u32{Native: C.XDP_FLAGS_DRV_MODE, Generic: C.XDP_FLAGS_SKB_MODE}[mode]
+	result := C.link_create(C.int(prog), C.int(ifindex), flags)
+	return int(result), errno(result)
+}
+
+// linkDetach is bpf_link_detach.
+func linkDetach(fd int) error { return errno(C.bpf_link_detach(C.int(fd))) }
+
+// errno turns libbpf's -errno into an error.
+func errno(result C.int) error {
+	if result >= 0 {
+		return nil
+	}
+	return syscall.Errno(-result)
+}

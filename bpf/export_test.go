@@ -1,0 +1,42 @@
+package bpf
+
+import (
+	"bytes"
+	"net"
+	"testing"
+)
+
+// ProgFD returns the program's descriptor, for test runs.
+func (p *Program) ProgFD() int {
+	prog, err := p.module.GetProgram(candidates[0])
+	if err != nil {
+		return -1
+	}
+	return prog.FileDescriptor()
+}
+
+// SingleBuffer makes Attach behave as on a kernel before 5.18 until t ends.
+func SingleBuffer(t *testing.T) {
+	before := candidates
+	candidates = []string{progSingle}
+	t.Cleanup(func() { candidates = before })
+}
+
+// BreakProgram makes the program call a helper that no kernel has, until t ends.
+func BreakProgram(t *testing.T) {
+	before := object
+	object = bytes.ReplaceAll(object, []byte{0x85, 0, 0, 0, 51, 0, 0, 0}, []byte{0x85, 0, 0, 0, 0, 1, 1, 0})
+	t.Cleanup(func() { object = before })
+}
+
+// SetQuietLogger is what the package's initialization does.
+func SetQuietLogger() { setQuietLogger() }
+
+// XDPQuery returns the ids of the programs on an interface.
+func XDPQuery(ifname string) (native, generic uint32, err error) {
+	device, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return 0, 0, err
+	}
+	return xdpQuery(device.Index)
+}
