@@ -116,6 +116,25 @@ func (s *Socket) Stats() (Stats, error) {
 	return stats, s.fail("statistics", err)
 }
 
+// KickStats count what a Socket's kicks did, which the kernel does not.
+type KickStats struct {
+	Kicks   uint64 // calls of sendto
+	Dropped uint64 // packets that the kernel took and the device dropped: EBUSY, one each
+}
+
+// KickStats returns the counts since the Socket was made; zero on a Socket
+// without TX and after Close. It is no system call.
+func (s *Socket) KickStats() KickStats {
+	if !s.Tx.gate.enter() {
+		return KickStats{}
+	}
+	defer s.Tx.gate.leave()
+	if s.Tx.c == 0 {
+		return KickStats{}
+	}
+	return kickStats(s.Tx.c)
+}
+
 // RxBurst does one round of receiving in one crossing: it posts fill to the
 // fill ring, wakes the kernel if that ring asks for it, and takes up to len(rx)
 // received packets into rx. It never blocks and never allocates.
@@ -148,7 +167,7 @@ func (s *Socket) RxBurst(fill []Addr, rx []Desc) (filled, received int, err erro
 // done[:completed] the caller's; what the kernel has not taken yet, the next
 // TxBurst kicks again. Both counts are valid whatever err is. err concerns the
 // kick only: EBUSY when the device dropped at least one packet (its frame still
-// comes back as completed), ENETDOWN while the interface is down, ENOBUFS when
+// comes back as completed; see KickStats), ENETDOWN while the interface is down, ENOBUFS when
 // the kernel was out of memory, ENODEV when the interface is gone. After Close
 // TxBurst answers os.ErrClosed.
 //

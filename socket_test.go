@@ -166,6 +166,11 @@ func TestTxBurstReportsADroppingDevice(t *testing.T) {
 	assert.ErrorContains(t, err, "queue 0: the device dropped a packet")
 	assert.Equal(t, 2, queued)
 	assert.Equal(t, 2, completed, "the frames come back all the same")
+	assert.Equal(t, xsk.KickStats{Kicks: 2, Dropped: 2}, tx.KickStats())
+	tx.send(t, 0, 100, 60)
+	assert.Equal(t, xsk.KickStats{Kicks: 2 + 4, Dropped: 2}, tx.KickStats(), "32 a kick")
+	require.NoError(t, tx.Socket.Close())
+	assert.Zero(t, tx.KickStats())
 }
 
 func TestLinkDownAndUp(t *testing.T) {

@@ -78,7 +78,7 @@ int xskgo_socket_create(uintptr_t socket, const char *ifname, uint32_t queue,
 	struct xskgo_rings *r = (struct xskgo_rings *)rings;
 	struct xsk_umem *u = (struct xsk_umem *)umem;
 	struct xsk_ring_cons *rx = config->rx_size ? &s->rx : NULL;
-	struct xsk_ring_prod *tx = config->tx_size ? &s->tx : NULL;
+	struct xsk_ring_prod *tx = config->tx_size ? &s->tx.ring : NULL;
 	struct xsk_socket_config c = {
 		.rx_size = config->rx_size,
 		.tx_size = config->tx_size,
@@ -334,6 +334,11 @@ int xskgo_wake_rx(uintptr_t fill, int fd)
 	return poke_rx(fill, fd);
 }
 
+static void count(uint64_t *counter)
+{
+	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
 /* Kicks until the kernel has taken the whole TX ring or stops making progress.
  * Copy mode takes 32 descriptors a kick and answers EAGAIN; it stops at each
  * packet the device dropped, with EBUSY, and at each bad descriptor, with 0.
@@ -342,22 +347,25 @@ int xskgo_wake_rx(uintptr_t fill, int fd)
  * no progress (the completion ring or the send buffer is full), -EBUSY when
  * the device dropped a packet, or the error that ended it.
  */
-static int poke_tx(const struct xsk_ring_prod *tx, int fd)
+static int poke_tx(struct xskgo_tx *tx, int fd)
 {
-	uint32_t left = pending(tx), patience = left / 32 + 8;
+	uint32_t left = pending(&tx->ring), patience = left / 32 + 8;
 	int dropped = 0;
 
 	while (left && xskgo_needs_wakeup((uintptr_t)tx)) {
 		int err = sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 ? errno : 0;
 		uint32_t before = left;
 
-		left = pending(tx);
-		if (err == EBUSY)
+		left = pending(&tx->ring);
+		count(&tx->kicks);
+		if (err == EBUSY) {
+			count(&tx->dropped);
 			dropped = -EBUSY;
-		else if (err && err != EAGAIN && err != EINTR)
+		} else if (err && err != EAGAIN && err != EINTR) {
 			return -err;
-		else if (!err && left == before)
+		} else if (!err && left == before) {
 			break;
+		}
 		if ((!err || left == before) && !--patience)
 			return dropped ? dropped : -EAGAIN;
 	}
@@ -470,6 +478,14 @@ int xskgo_tx_ready(uintptr_t tx, int fd)
 }
 
 /* Counters --------------------------------------------------------------- */
+
+void xskgo_kicks(uintptr_t tx, uint64_t *kicks, uint64_t *dropped)
+{
+	const struct xskgo_tx *t = (void *)tx;
+
+	*kicks = __atomic_load_n(&t->kicks, __ATOMIC_RELAXED);
+	*dropped = __atomic_load_n(&t->dropped, __ATOMIC_RELAXED);
+}
 
 int xskgo_stats(int fd, struct xdp_statistics *stats)
 {

@@ -232,6 +232,12 @@ func txReady(tx uintptr, fd int) (bool, error) {
 	return result > 0, errno(result)
 }
 
+func kickStats(tx uintptr) KickStats {
+	var kicks, dropped C.uint64_t
+	C.xskgo_kicks(C.uintptr_t(tx), &kicks, &dropped)
+	return KickStats{uint64(kicks), uint64(dropped)}
+}
+
 func socketStats(fd int) (s Stats, err error) {
 	err = errno(C.xskgo_stats(C.int(fd), (*C.struct_xdp_statistics)(unsafe.Pointer(&s))))
 	return s, err

@@ -22,13 +22,20 @@ struct xskgo_rings {
 	struct xsk_ring_cons comp;
 };
 
+/* A TX ring and what its kicks did. One thread at a time counts, any reads. */
+struct xskgo_tx {
+	struct xsk_ring_prod ring;
+	uint64_t kicks;
+	uint64_t dropped;
+};
+
 /* A socket and its two rings. libxdp keeps their addresses until
  * xsk_socket__delete.
  */
 struct xskgo_socket {
 	struct xsk_socket *xsk;
 	struct xsk_ring_cons rx;
-	struct xsk_ring_prod tx;
+	struct xskgo_tx tx;
 };
 
 struct xskgo_socket_config {
@@ -92,6 +99,7 @@ int xskgo_wake_tx(uintptr_t tx, int fd);
 int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd);
 int xskgo_tx_ready(uintptr_t tx, int fd);
 
+void xskgo_kicks(uintptr_t tx, uint64_t *kicks, uint64_t *dropped);
 int xskgo_stats(int fd, struct xdp_statistics *stats);
 int xskgo_options(int fd, uint32_t *flags);
 
