@@ -1,9 +1,9 @@
 package xsk
 
 import (
-	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +29,7 @@ import (
 // rule, EOPNOTSUPP where the driver has no zero copy or no native mode, EPERM
 // with the capability that is missing, os.ErrClosed on a closed Umem.
 func NewSocket(ifname string, queue int, u *Umem, cfg *SocketConfig) (*Socket, error) {
+	defer holdLog()()
 	name := fmt.Sprintf("%s queue %d", ifname, queue)
 	var c SocketConfig
 	if cfg != nil {
@@ -52,30 +53,24 @@ func newSocket(ifname string, queue int, u *Umem, c *SocketConfig) (*Socket, err
 	if err != nil {
 		return nil, err
 	}
-	if n := countQueues(ifname, ifindex); queue < 0 || queue >= n {
-		return nil, invalid("%s has %d queues, numbered from 0", ifname, n)
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	rings, err := u.ringsFor(ifindex, queue, c)
+	n, err := countQueues(ifname, ifindex)
 	if err != nil {
 		return nil, err
 	}
-	s := &Socket{
-		name:  fmt.Sprintf("%s queue %d", ifname, queue),
-		umem:  u,
-		rings: rings,
-		c:     newSocketHandle(),
+	if queue < 0 || queue >= n {
+		return nil, invalid("%s has %d queues, numbered from 0", ifname, n)
 	}
-	if err := u.bind(s, ifname, c); err != nil {
-		release(s.c)
-		if rings.sockets == 0 && rings != u.own {
-			release(rings.c)
+	u.binding.Lock()
+	defer u.binding.Unlock()
+	for start := time.Now(); ; time.Sleep(busyPause) {
+		s, busy, err := u.bind(ifname, ifindex, queue, *c)
+		switch {
+		case !busy:
+			return s, err
+		case time.Since(start) > busyPatience:
+			return nil, explained(syscall.EBUSY, "another socket holds the queue; waited %v for it", busyPatience)
 		}
-		return nil, err
 	}
-	u.add(s, c)
-	return s, nil
 }
 
 // complete fills in the defaults and checks what the kernel would refuse with a
@@ -105,7 +100,7 @@ func (c *SocketConfig) complete() error {
 
 // ringsFor finds the rings that a socket on the queue uses, or makes them, and
 // refuses what libxdp and the kernel cannot do.
-func (u *Umem) ringsFor(ifindex, queue int, c *SocketConfig) (*queueRings, error) {
+func (u *Umem) ringsFor(netns uint64, ifindex, queue int, c *SocketConfig) (*queueRings, error) {
 	if u.c == 0 {
 		return nil, explained(os.ErrClosed, "the Umem")
 	}
@@ -116,7 +111,10 @@ func (u *Umem) ringsFor(ifindex, queue int, c *SocketConfig) (*queueRings, error
 		if err := u.sameSizes(c); err != nil {
 			return nil, err
 		}
-		u.own.ifindex, u.own.queue = ifindex, queue
+		if netns != u.netns {
+			return nil, invalid("the Umem was made in another network namespace; its first socket must be bound there")
+		}
+		u.own.netns, u.own.ifindex, u.own.queue = netns, ifindex, queue
 		return u.own, nil
 	}
 	if c.BindFlags != 0 && c.BindFlags != u.flags {
@@ -125,7 +123,7 @@ func (u *Umem) ringsFor(ifindex, queue int, c *SocketConfig) (*queueRings, error
 	}
 	c.BindFlags = u.flags
 	for _, q := range u.queues {
-		if q.ifindex != ifindex || q.queue != queue {
+		if q.netns != netns || q.ifindex != ifindex || q.queue != queue {
 			continue
 		}
 		if q != u.own {
@@ -139,11 +137,11 @@ func (u *Umem) ringsFor(ifindex, queue int, c *SocketConfig) (*queueRings, error
 		c.InhibitProgLoad = true
 		return q, nil
 	}
-	if u.own.ifindex == ifindex && u.own.queue == queue {
+	if u.own.netns == netns && u.own.ifindex == ifindex && u.own.queue == queue {
 		return nil, invalid("the Umem's first socket was on this queue and is closed; a queue is free again once its Umem is closed")
 	}
 	q := newQueueRings()
-	q.ifindex, q.queue = ifindex, queue
+	q.netns, q.ifindex, q.queue = netns, ifindex, queue
 	return q, nil
 }
 
@@ -178,48 +176,71 @@ const (
 	busyPause    = 2 * time.Millisecond
 )
 
-// bind creates the socket, again and again while the queue is busy.
-func (u *Umem) bind(s *Socket, ifname string, c *SocketConfig) error {
-	// libxdp counts the socket before it opens one, and would not count it
-	// back if that failed: the Umem could never be closed.
-	if err := canOpen(); err != nil {
-		return explainBind(err, c)
+// bind makes one attempt to create the socket. busy means that the queue is held
+// by another, which may pass.
+func (u *Umem) bind(ifname string, ifindex, queue int, c SocketConfig) (s *Socket, busy bool, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// libxdp counts the socket before it opens one, and does not count it back
+	// if that fails: the Umem could never be closed. So there must be room.
+	reserve, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, false, explainBind(err, ifindex, &c)
 	}
-	rings := s.rings.c
-	if s.rings == u.own && !u.own.bound {
-		rings = 0
+	rings, err := u.ringsFor(netns(reserve), ifindex, queue, &c)
+	if err != nil {
+		_ = unix.Close(reserve)
+		return nil, false, err
 	}
-	for start := time.Now(); ; time.Sleep(busyPause) {
-		err := socketCreate(s.c, ifname, s.rings.queue, u.c, rings, c)
-		if err == nil {
-			return nil
-		}
-		if rings == 0 {
-			for i, size := range c.sizes() {
-				u.tried[i] = max(u.tried[i], size)
-			}
-		}
-		switch {
-		case rings == 0 && isBound(u.fd):
-			// libxdp binds before it attaches its program, and leaves the
-			// Umem's socket bound when that fails.
-			u.spent = invalid("an earlier attempt bound this Umem and then failed; close it and make a new one")
-			return explainProgram(err, c.XDPFlags)
-		case !errors.Is(err, syscall.EBUSY) && !(rings != 0 && errors.Is(err, syscall.ENOMEM)):
-			return explainBind(err, c)
-		case time.Since(start) > busyPatience:
-			return explained(syscall.EBUSY, "another socket holds the queue; waited %v for it", busyPatience)
-		}
+	s = &Socket{
+		name:  fmt.Sprintf("%s queue %d", ifname, queue),
+		umem:  u,
+		rings: rings,
+		c:     newSocketHandle(),
 	}
+	if busy, err = u.create(s, ifname, reserve, &c); err != nil || busy {
+		release(s.c)
+		if rings.sockets == 0 && rings != u.own {
+			release(rings.c)
+		}
+		return nil, busy, err
+	}
+	u.add(s, &c)
+	return s, false, nil
 }
 
-// canOpen tells whether the process may open another AF_XDP socket.
-func canOpen() error {
-	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
+// create calls libxdp and makes sense of its answer.
+func (u *Umem) create(s *Socket, ifname string, reserve int, c *SocketConfig) (busy bool, err error) {
+	shared := u.own.bound
+	rings := s.rings.c
+	if !shared {
+		rings = 0
 	}
-	return unix.Close(fd)
+	err = socketCreate(s.c, ifname, s.rings.queue, u.c, rings, reserve, c)
+	switch {
+	case err == nil:
+		return false, nil
+	case shared && (err == syscall.EMFILE || err == syscall.ENFILE):
+		u.leaked = true
+	case shared && err == syscall.EBUSY && !c.InhibitProgLoad && foreignProgram(s.rings.ifindex) != "":
+		return false, explainProgram(err, s.rings.ifindex)
+	case shared && err == syscall.EBUSY:
+		return true, nil
+	case shared:
+	case isBound(u.fd):
+		// libxdp binds before it attaches its program, and leaves the Umem's
+		// socket bound when that fails.
+		u.spent = invalid("an earlier attempt bound this Umem and then failed; close it and make a new one")
+		return false, explainProgram(err, s.rings.ifindex)
+	case err != syscall.EMFILE && err != syscall.ENFILE && err != syscall.ENOMEM && err != syscall.ENOBUFS:
+		for i, size := range c.sizes() {
+			u.tried[i] = max(u.tried[i], size)
+		}
+	}
+	if err == syscall.EBUSY {
+		return true, nil
+	}
+	return false, explainBind(err, s.rings.ifindex, c)
 }
 
 // add enters a bound socket into the Umem's books. Called with u.mu held.
@@ -277,33 +298,108 @@ func (u *Umem) remove(s *Socket) {
 }
 
 // explainBind says what the kernel's answer to a bind means.
-func explainBind(err error, c *SocketConfig) error {
+func explainBind(err error, ifindex int, c *SocketConfig) error {
 	switch {
-	case errors.Is(err, syscall.EPERM):
+	case err == syscall.EPERM && c.InhibitProgLoad:
+		return explained(err, "an AF_XDP socket needs CAP_NET_RAW")
+	case err == syscall.EPERM:
 		return explained(err, "an AF_XDP socket needs CAP_NET_RAW, and libxdp's program CAP_NET_ADMIN and CAP_BPF")
-	case errors.Is(err, syscall.EOPNOTSUPP) && c.BindFlags&BindZeroCopy != 0:
+	case err == syscall.EOPNOTSUPP && c.BindFlags&BindZeroCopy != 0:
 		return explained(err, "the driver has no zero copy for this queue; BindCopy always works")
-	case errors.Is(err, syscall.EINVAL) && c.BindFlags&BindMultiBuffer != 0:
+	case err == syscall.EINVAL && c.BindFlags&BindMultiBuffer != 0:
 		return explained(err, "refused by the kernel: BindMultiBuffer needs Linux 6.6")
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+	case err == syscall.EMFILE, err == syscall.ENFILE:
 		return explained(err, "no file descriptor left for the socket")
+	case err == syscall.EBADF:
+		return explained(err, "the interface of the Umem's first socket is gone; make a new Umem")
+	case c.InhibitProgLoad:
+		return err
 	}
-	return explainProgram(err, c.XDPFlags)
+	return explainProgram(err, ifindex)
 }
 
 // explainProgram says why libxdp could not attach its program.
-func explainProgram(err error, flags XDPFlags) error {
-	switch {
-	case errors.Is(err, syscall.EPERM):
+func explainProgram(err error, ifindex int) error {
+	switch err {
+	case syscall.EPERM:
 		return explained(err, "libxdp's program needs CAP_NET_ADMIN and CAP_BPF")
-	case errors.Is(err, syscall.EOPNOTSUPP) && flags&xdpModes&^XDPDrvMode == 0:
-		return explained(err, "libxdp's program: the driver has no native XDP; set XDPFlags to XDPSKBMode")
-	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EEXIST):
-		return explained(err, "libxdp's program: another XDP program is on the interface")
-	case errors.Is(err, syscall.ENOENT):
+	case syscall.EOPNOTSUPP:
+		return explained(err, "libxdp's program: the driver has no native XDP; SocketConfig.XDPFlags: XDPSKBMode attaches it in generic mode")
+	case syscall.EBUSY, syscall.EEXIST:
+		return explained(err, "libxdp's program: XDP program %q is on the interface, and was not replaced", foreignProgram(ifindex))
+	case syscall.ENOENT:
 		return explained(err, "libxdp's program: its object file is not installed (package libxdp1)")
-	case errors.Is(err, syscall.ERANGE):
+	case syscall.ERANGE:
 		return explained(err, "libxdp's program: it takes no packets of several buffers; lower the MTU")
+	case syscall.EBADFD:
+		return explained(err, "libxdp's program: one without its map was left over; take it off with ip link set dev IF xdp off (or xdpgeneric off)")
 	}
+	return err
+}
+
+// A registration is a socket's entry in an XSKMAP; the zero one is none.
+type registration struct{ fd, id, queue int }
+
+// registry knows, by map and queue, the socket of this process that registered
+// last. The kernel lets nobody read an XSKMAP, and a socket that closes must not
+// take out the entry of the one that replaced it.
+var registry = struct {
+	sync.Mutex
+	owner map[[2]int]*Socket
+}{owner: map[[2]int]*Socket{}}
+
+// enter puts s into the map, and takes it out of the one it was in before.
+func (r *registration) enter(mapFD int, s *Socket) error {
+	registry.Lock()
+	defer registry.Unlock()
+	id, err := mapID(mapFD)
+	if err != nil {
+		return explained(err, "descriptor %d is not an XSKMAP", mapFD)
+	}
+	fd, err := unix.FcntlInt(uintptr(mapFD), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	next := registration{fd, id, s.rings.queue}
+	if err := mapSet(fd, next.queue, s.fd); err != nil {
+		_ = unix.Close(fd)
+		if err == syscall.E2BIG {
+			return explained(err, "the XSKMAP has no entry %d", next.queue)
+		}
+		return err
+	}
+	registry.owner[next.key()] = s
+	if r.key() == next.key() {
+		err = unix.Close(r.fd)
+	} else {
+		err = r.cancel(s)
+	}
+	*r = next
+	return err
+}
+
+// leave takes the entry out if it is still the socket's own.
+func (r *registration) leave(s *Socket) error {
+	registry.Lock()
+	defer registry.Unlock()
+	return r.cancel(s)
+}
+
+func (r *registration) key() [2]int { return [2]int{r.id, r.queue} }
+
+// cancel is leave with the registry locked.
+func (r *registration) cancel(s *Socket) (err error) {
+	if r.id == 0 {
+		return nil
+	}
+	if registry.owner[r.key()] == s {
+		delete(registry.owner, r.key())
+		// The kernel takes it out by itself when the socket ends.
+		if err = mapClear(r.fd, r.queue); err == syscall.ENOENT {
+			err = nil
+		}
+	}
+	_ = unix.Close(r.fd)
+	*r = registration{}
 	return err
 }

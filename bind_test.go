@@ -1,11 +1,15 @@
 package xsk_test
 
 import (
+	"net"
 	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/assert"
@@ -51,6 +55,7 @@ func TestNewSocketSaysWhichRuleIsBroken(t *testing.T) {
 	}{
 		{"nosuch0", 0, xsk.SocketConfig{}, syscall.ENODEV, "xsk: bind nosuch0 queue 0: no interface nosuch0"},
 		{"", 0, xsk.SocketConfig{}, syscall.EINVAL, `"" is no interface name`},
+		{"lo\n", 0, xsk.SocketConfig{}, syscall.EINVAL, `"lo\n" is no interface name`},
 		{"a-name-that-is-too-long", 0, xsk.SocketConfig{}, syscall.EINVAL, "is no interface name"},
 		{a, 2, xsk.SocketConfig{}, syscall.EINVAL, "xsk: bind " + a + " queue 2: " + a + " has 2 queues, numbered from 0"},
 		{a, -1, xsk.SocketConfig{}, syscall.EINVAL, "numbered from 0"},
@@ -91,7 +96,7 @@ func TestInterfaceWithoutNativeXDPSpendsTheUmem(t *testing.T) {
 	u := newUmem(t, &small)
 	_, err := xsk.NewSocket("lo", 0, u, nil)
 	require.ErrorIs(t, err, syscall.EOPNOTSUPP)
-	assert.ErrorContains(t, err, "the driver has no native XDP; set XDPFlags to XDPSKBMode")
+	assert.ErrorContains(t, err, "the driver has no native XDP; SocketConfig.XDPFlags: XDPSKBMode")
 	_, err = xsk.NewSocket("lo", 0, u, &xsk.SocketConfig{XDPFlags: xsk.XDPSKBMode})
 	require.ErrorIs(t, err, syscall.EINVAL)
 	assert.ErrorContains(t, err, "close it and make a new one")
@@ -256,6 +261,140 @@ func TestRegisteredSocketTakesTheSlotAndGivesItBack(t *testing.T) {
 	})
 }
 
+// The first socket's descriptor is the Umem's, so the kernel does not take its
+// entry out before that closes.
+func TestClosedSocketLeavesItsPacketsToTheKernel(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		a, b := vethPair(t)
+		slot := redirect(t, b, m)
+		tx := newEnd(t, a, &small, &xsk.SocketConfig{InhibitProgLoad: true})
+		rx := newEnd(t, b, &small, &xsk.SocketConfig{InhibitProgLoad: true})
+		rx.Fill.Produce(rx.frames(0, 16))
+		require.NoError(t, rx.UpdateXSKMap(slot))
+		kernel := packetSocket(t, b)
+		tx.send(t, 1, 1, 60)
+		rx.receive(t, 1)
+		require.NoError(t, rx.Socket.Close())
+		tx.send(t, 2, 1, 60)
+		got := make([]byte, 100)
+		n, _, err := unix.Recvfrom(kernel, got, 0)
+		require.NoError(t, err)
+		assert.Equal(t, 2, number(t, got[:n]), "and not 1")
+	})
+}
+
+// packetSocket receives what the kernel's own stack gets on ifname.
+func packetSocket(t *testing.T, ifname string) int {
+	t.Helper()
+	i, err := net.InterfaceByName(ifname)
+	require.NoError(t, err)
+	const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL&0xff<<8
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: i.Index, Protocol: all}))
+	require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
+	return fd
+}
+
+// Interface indices repeat in every namespace.
+func TestOneUmemInTwoNamespaces(t *testing.T) {
+	u := newUmem(t, &small)
+	testns.IP(t, "link", "add", "here0", "index", "771", "type", "veth", "peer", "name", "here1", "index", "772")
+	t.Cleanup(func() { testns.IP(t, "link", "del", "here0") })
+	first := newSocket(t, "here0", 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	require.Equal(t, 64, first.Fill.Produce(make([]xsk.Addr, 64)))
+	elsewhere(t, func() {
+		second, err := xsk.NewSocket("there0", 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+		if !assert.NoError(t, err) {
+			return
+		}
+		assert.NotSame(t, first.Fill, second.Fill)
+		assert.Equal(t, 256-64, first.Fill.Free())
+		assert.Equal(t, 256, second.Fill.Free())
+		assert.NoError(t, second.Close())
+
+		newEnd(t, "there1", &small, &xsk.SocketConfig{InhibitProgLoad: true})
+	})
+	assert.Equal(t, 1, first.Fill.Produce([]xsk.Addr{0}))
+}
+
+// elsewhere runs f on a thread in a network namespace of its own, where there0
+// has the index that here0 has here.
+func elsewhere(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends here
+		if !assert.NoError(t, unix.Unshare(unix.CLONE_NEWNET)) {
+			return
+		}
+		testns.IP(t, "link", "add", "there0", "index", "771", "type", "veth", "peer", "name", "there1", "index", "772")
+		f()
+	}()
+	<-done
+}
+
+func TestFirstSocketOutsideTheUmemsNamespaceIsExplained(t *testing.T) {
+	u := newUmem(t, &small)
+	elsewhere(t, func() {
+		_, err := xsk.NewSocket("there0", 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+		assert.ErrorIs(t, err, syscall.EINVAL)
+		assert.ErrorContains(t, err, "made in another network namespace")
+	})
+}
+
+func TestForeignProgramIsNamedAsTheCauseOnASharedUmem(t *testing.T) {
+	a, _ := testns.Veth{Queues: 2}.Make(t)
+	redirect(t, a, modes[1])
+	u := newUmem(t, &small)
+	newSocket(t, a, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	_, err := xsk.NewSocket(a, 1, u, nil)
+	require.ErrorIs(t, err, syscall.EBUSY)
+	assert.ErrorContains(t, err, `XDP program "xsk_redirect" is on the interface, and was not replaced`)
+	newSocket(t, a, 1, u, &xsk.SocketConfig{InhibitProgLoad: true})
+}
+
+func TestWaitingForAQueueHoldsNobodyUp(t *testing.T) {
+	a, b := vethPair(t)
+	newEnd(t, a, &small, &xsk.SocketConfig{InhibitProgLoad: true}) // holds the queue
+	u := newUmem(t, &small)
+	s := newSocket(t, b, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	failed := make(chan error)
+	go func() {
+		_, err := xsk.NewSocket(a, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+		failed <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	u.FD()
+	require.NoError(t, s.Close())
+	require.NoError(t, u.Close())
+	select {
+	case err := <-failed:
+		assert.ErrorIs(t, err, os.ErrClosed, "closed while it waited")
+	case <-time.After(5 * time.Second):
+		assert.Fail(t, "still waiting")
+	}
+}
+
+func TestNoDescriptorLeftIsSaid(t *testing.T) {
+	a, b := vethPair(t)
+	u := newUmem(t, &small)
+	newSocket(t, a, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	lowered := limit
+	lowered.Cur = 3
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lowered))
+	_, err := xsk.NewSocket(b, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	_, umemErr := xsk.NewUmem(&small)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	assert.ErrorIs(t, err, syscall.EMFILE)
+	assert.ErrorIs(t, umemErr, syscall.EMFILE)
+	newSocket(t, b, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+}
+
 func TestUpdateXSKMapRefusesWhatCannotWork(t *testing.T) {
 	a, b := testns.Veth{Queues: 2}.Make(t)
 	slot := newXSKMap(t, 1)
@@ -305,6 +444,13 @@ func TestLibxdpIsSilentUntilAsked(t *testing.T) {
 	assert.Empty(t, stderrOf(t, bind))
 	assert.NotZero(t, lines["libxdp"])
 	assert.NotZero(t, lines["libbpf"])
+	// A hook may do what it likes, also start a process and call the library.
+	u := newUmem(t, &small)
+	xsk.SetLogger(func(xsk.LogLevel, string) {
+		_ = exec.Command("true").Run()
+		u.FD()
+	})
+	bind()
 	xsk.SetLogger(nil)
 	require.NoError(t, xsk.SetLibbpfLogger(nil))
 	clear(lines)

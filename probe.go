@@ -1,7 +1,6 @@
 package xsk
 
 import (
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -19,18 +18,23 @@ func CountQueues(ifname string) (int, error) {
 	if err != nil {
 		return 0, failed("count queues", err)
 	}
-	return countQueues(ifname, ifindex), nil
+	n, err := countQueues(ifname, ifindex)
+	return n, failed("count queues", err)
 }
 
-func countQueues(ifname string, ifindex int) int {
-	if n, err := channels(ifname); err == nil && n > 0 {
-		return n
+func countQueues(ifname string, ifindex int) (int, error) {
+	n, err := channels(ifname)
+	switch {
+	case err == nil && n > 0:
+		return n, nil
+	case err != nil && err != syscall.EOPNOTSUPP:
+		return 0, err
 	}
 	// A /sys of another network namespace shows another interface, or none.
 	base := "/sys/class/net/" + ifname
 	index, err := os.ReadFile(base + "/ifindex")
 	if err != nil || strings.TrimSpace(string(index)) != strconv.Itoa(ifindex) {
-		return 1
+		return 1, nil
 	}
 	entries, _ := os.ReadDir(base + "/queues")
 	rx, tx := 0, 0
@@ -42,19 +46,20 @@ func countQueues(ifname string, ifindex int) int {
 			tx++
 		}
 	}
-	return max(rx, tx, 1)
+	return max(rx, tx, 1), nil
 }
 
 // lookupInterface returns the index of ifname.
 func lookupInterface(ifname string) (int, error) {
-	if ifname == "" || len(ifname) >= unix.IFNAMSIZ || strings.ContainsAny(ifname, "/\x00 ") {
+	unprintable := func(r rune) bool { return r == '/' || r <= ' ' || r == 0x7f }
+	if ifname == "" || len(ifname) >= unix.IFNAMSIZ || strings.ContainsFunc(ifname, unprintable) {
 		return 0, invalid("%q is no interface name", ifname)
 	}
-	i, err := net.InterfaceByName(ifname)
-	if err != nil {
-		return 0, explained(syscall.ENODEV, "no interface %s in this network namespace", ifname)
+	index, err := interfaceIndex(ifname)
+	if err == syscall.ENODEV {
+		err = explained(err, "no interface %s in this network namespace", ifname)
 	}
-	return i.Index, nil
+	return index, err
 }
 
 // SetupXDPProg attaches libxdp's own program to ifname, in native mode, and
@@ -63,13 +68,14 @@ func lookupInterface(ifname string) (int, error) {
 // Errors wrap ENODEV, EPERM without CAP_NET_ADMIN and CAP_BPF, EOPNOTSUPP
 // where the driver has no native mode, EBUSY beside another program.
 func SetupXDPProg(ifname string) (MapFD, error) {
+	defer holdLog()()
 	ifindex, err := lookupInterface(ifname)
 	if err == nil {
 		var fd int
 		if fd, err = setupXDPProg(ifindex); err == nil {
 			return MapFD(fd), nil
 		}
-		err = explainProgram(err, 0)
+		err = explainProgram(err, ifindex)
 	}
 	return -1, failed("set up XDP program on "+ifname, err)
 }

@@ -1,7 +1,9 @@
 package xsk_test
 
 import (
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,9 +76,8 @@ func TestOneWaySocketsLackTheOtherRing(t *testing.T) {
 	queued, completed, err := rx.TxBurst(make([]xsk.Desc, 1), make([]xsk.Addr, 1))
 	assert.Zero(t, queued+completed)
 	assert.NoError(t, err)
-	ready, err := rx.PollTx(0)
-	assert.False(t, ready)
-	assert.NoError(t, err)
+	_, err = rx.PollTx(-1)
+	assert.ErrorIs(t, err, syscall.EINVAL)
 
 	tx := newEnd(t, b, &small, &xsk.SocketConfig{TxOnly: true, InhibitProgLoad: true})
 	assert.Zero(t, tx.Rx.Consume(make([]xsk.Desc, 1)))
@@ -84,9 +85,11 @@ func TestOneWaySocketsLackTheOtherRing(t *testing.T) {
 	filled, received, err := tx.RxBurst(nil, make([]xsk.Desc, 1))
 	assert.Zero(t, filled+received)
 	assert.NoError(t, err)
-	ready, err = tx.PollRx(0)
-	assert.False(t, ready)
-	assert.NoError(t, err)
+	_, err = tx.PollRx(-1)
+	assert.ErrorIs(t, err, syscall.EINVAL)
+	require.NoError(t, tx.Socket.Close())
+	_, err = tx.PollRx(-1)
+	assert.ErrorIs(t, err, os.ErrClosed)
 }
 
 func TestCloseWaitsForRingCallsInFlight(t *testing.T) {
@@ -99,10 +102,12 @@ func TestCloseWaitsForRingCallsInFlight(t *testing.T) {
 		stop := make(chan struct{})
 		var users sync.WaitGroup
 		for _, use := range []func(){
-			func() { s.RxBurst([]xsk.Addr{0}, make([]xsk.Desc, 8)) },
+			func() {
+				s.RxBurst([]xsk.Addr{0}, make([]xsk.Desc, 8))
+				_, _ = s.PollRx(time.Millisecond)
+			},
 			func() { s.TxBurst([]xsk.Desc{{Addr: 2048, Len: 60}}, make([]xsk.Addr, 8)) },
 			func() { s.Fill.Free(); s.Tx.NeedsWakeup(); _, _ = s.Stats() },
-			func() { _, _ = s.PollRx(time.Millisecond) },
 		} {
 			users.Add(1)
 			go func() {

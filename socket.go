@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -49,7 +50,8 @@ type Socket struct {
 	mu         sync.Mutex // guards what follows, and the slow calls against Close
 	closed     bool
 	registered registration
-	poll       *poller
+	rxWaiter   *waiter
+	txWaiter   *waiter
 
 	deviceError atomic.Int32 // errno; the kernel tells it once, to one caller
 }
@@ -116,7 +118,9 @@ func (s *Socket) Stats() (Stats, error) {
 	return stats, s.fail("statistics", err)
 }
 
-// KickStats count what a Socket's kicks did, which the kernel does not.
+// KickStats count what a Socket's own kicks did, which the kernel does not. In
+// copy mode Go's poller makes the kernel send too, if packets are left in the TX
+// ring while somebody polls the Socket; what the device drops then, nobody tells.
 type KickStats struct {
 	Kicks   uint64 // calls of sendto
 	Dropped uint64 // packets that the kernel took and the device dropped: EBUSY, one each
@@ -141,8 +145,8 @@ func (s *Socket) KickStats() KickStats {
 //
 // The frames of fill[:filled] are the kernel's now, those of rx[:received] the
 // caller's. Both counts are valid whatever err is; err concerns the wake-up
-// only, and wraps ENODEV when the interface is gone. After Close RxBurst
-// answers os.ErrClosed.
+// only. In copy mode there is none, so that only PollRx notices that the
+// interface is gone. After Close RxBurst answers os.ErrClosed.
 func (s *Socket) RxBurst(fill []Addr, rx []Desc) (filled, received int, err error) {
 	s.Fill.uses++
 	s.Rx.uses++
@@ -213,45 +217,69 @@ func (s *Socket) WakeTx() error {
 
 // PollRx waits until a packet can be received, for timeout at most: 0 only
 // looks, less than 0 waits without limit (poll with POLLIN; ocaml-xsk's
-// pollin). It reports whether there is one. It holds no thread, and wakes a
-// kernel that waits for frames. Errors wrap ENODEV when the interface was
-// removed, os.ErrClosed after or during which the Socket is closed.
+// pollin). It reports whether there is one. It holds no thread, but for at most
+// 2 ms while packets come quickly, and wakes a kernel that waits for frames. Errors wrap ENODEV when the interface was
+// removed, EINVAL on a socket without RX, and os.ErrClosed when the Socket is
+// closed, also meanwhile.
 func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
-	return s.wait(timeout, func(p *poller) *waiter { return p.rx })
+	s.Rx.uses++
+	return s.await(timeout, &s.Rx.ring, &s.rxWaiter, s.lookRx)
 }
 
 // PollTx waits until at least half of the TX ring is free, for timeout at most
 // (poll with POLLOUT; ocaml-xsk's pollout). It kicks the kernel to get there,
-// but reaps nothing: with a full completion ring it waits in vain. Otherwise it
-// is as PollRx.
+// but reaps nothing: with a full completion ring it waits in vain. With room in
+// the ring it is content, also when the interface is gone. Otherwise it is as
+// PollRx.
 func (s *Socket) PollTx(timeout time.Duration) (bool, error) {
-	return s.wait(timeout, func(p *poller) *waiter { return p.tx })
+	s.Tx.uses++
+	return s.await(timeout, &s.Tx.ring, &s.txWaiter, s.lookTx)
 }
 
-func (s *Socket) wait(timeout time.Duration, side func(*poller) *waiter) (bool, error) {
-	p, err := s.poller()
+func (s *Socket) await(timeout time.Duration, r *ring, side **waiter, look func() (bool, error)) (bool, error) {
+	if !r.gate.enter() {
+		return false, s.fail("poll", os.ErrClosed)
+	}
+	r.gate.leave()
+	if r.c == 0 {
+		return false, s.fail("poll", invalid("the socket has no ring for this direction"))
+	}
+	if timeout == 0 {
+		ready, err := look()
+		return ready, s.fail("poll", err)
+	}
+	w, err := s.waiter(side)
 	if err != nil {
 		return false, s.fail("poll", err)
 	}
-	ready, err := side(p).wait(timeout)
+	ready, err := w.poll(timeout)
 	return ready, s.fail("poll", err)
 }
 
-// poller makes the socket's poller at its first use: it costs a descriptor.
-func (s *Socket) poller() (*poller, error) {
+// waiter makes a direction's waiter at its first use: it costs a descriptor.
+func (s *Socket) waiter(side **waiter) (w *waiter, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, os.ErrClosed
 	}
-	if s.poll == nil {
-		p, err := newPoller(s.fd, s.lookRx, s.lookTx)
-		if err != nil {
-			return nil, err
-		}
-		s.poll = p
+	switch {
+	case *side != nil:
+	case side == &s.rxWaiter:
+		*side, err = newWaiter(s.fd, unix.EPOLLIN, s.lookRx, s.waitRx)
+	default:
+		*side, err = newWaiter(s.fd, unix.EPOLLOUT, s.lookTx, nil)
 	}
-	return s.poll, nil
+	return *side, err
+}
+
+// waitRx looks, and waits in ppoll if there is nothing.
+func (s *Socket) waitRx(limit time.Duration) (bool, error) {
+	if !s.Rx.gate.enter() {
+		return false, os.ErrClosed
+	}
+	defer s.Rx.gate.leave()
+	return rxWait(s.Fill.c, s.Rx.c, s.fd, limit), nil
 }
 
 func (s *Socket) lookRx() (bool, error) {
@@ -287,7 +315,7 @@ func (s *Socket) latch(ready bool, err error) error {
 // goneError names the removal of an interface, which the kernel reports as
 // ENETDOWN on SO_ERROR and as ENXIO on a kick.
 func goneError(err error) error {
-	return fmt.Errorf("the interface is gone (%w): %w", err, syscall.ENODEV)
+	return fmt.Errorf("the interface is gone (%v): %w", err, syscall.ENODEV)
 }
 
 // kickError explains what the kernel answered to a wake-up.
@@ -305,7 +333,8 @@ func kickError(err error) error {
 // program which redirects through m reaches it (xsk_socket__update_xskmap). m
 // stays the caller's and may be closed afterwards. It fails with EINVAL on a
 // Socket that libxdp's own program serves, and when m is no XSKMAP, and with
-// E2BIG when the queue is beyond m's size. Close takes the entry out again.
+// E2BIG when the queue is beyond m's size. Close takes the entry out again,
+// unless another Socket of this process has taken its place.
 func (s *Socket) UpdateXSKMap(m XSKMap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -322,25 +351,20 @@ func (s *Socket) updateXSKMap(m XSKMap) error {
 		return invalid("libxdp's own program serves this socket; make it with InhibitProgLoad")
 	}
 	fd := m.FileDescriptor()
-	if fd < 0 {
+	if fd < 0 || fd > math.MaxInt32 {
 		return explained(syscall.EBADF, "the XSKMap is closed, its descriptor is %d", fd)
 	}
-	r, err := register(fd, s)
-	if err != nil {
-		return err
-	}
-	s.registered.cancel(s)
-	s.registered = r
-	return nil
+	return s.registered.enter(fd, s)
 }
 
 // Close unregisters the Socket, ends its use of the rings and deletes it
-// (xsk_socket__delete). It waits for calls in flight, which never takes longer
-// than a burst, and wakes goroutines in PollRx and PollTx. It may be called
+// (xsk_socket__delete). It waits for calls in flight, which takes no longer than
+// a burst or 2 ms, and wakes goroutines in PollRx and PollTx. It may be called
 // again, and then does nothing. Frames in its rings and in the kernel come back
 // only by closing the Umem, which also frees the queue of the Umem's first
 // Socket.
 func (s *Socket) Close() error {
+	defer holdLog()()
 	s.umem.mu.Lock()
 	defer s.umem.mu.Unlock()
 	s.mu.Lock()
@@ -349,12 +373,13 @@ func (s *Socket) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.poll.close()
+	s.rxWaiter.close()
+	s.txWaiter.close()
 	s.Rx.gate.close()
 	s.Tx.gate.close()
-	s.registered.cancel(s)
+	err := s.registered.leave(s)
 	s.umem.remove(s)
-	return nil
+	return s.fail("unregister", err)
 }
 
 // String says what was bound, as in
@@ -367,52 +392,4 @@ func (s *Socket) fail(verb string, err error) error {
 		return nil
 	}
 	return failed(verb+" "+s.name, err)
-}
-
-// A registration is a socket's entry in an XSKMAP.
-type registration struct{ fd, id, queue int }
-
-// registry knows, by map and queue, the socket that registered last. The kernel
-// lets nobody read an XSKMAP, and a socket that closes must not take out the
-// entry of the one that replaced it.
-var registry = struct {
-	sync.Mutex
-	owner map[[2]int]*Socket
-}{owner: map[[2]int]*Socket{}}
-
-func register(mapFD int, s *Socket) (registration, error) {
-	registry.Lock()
-	defer registry.Unlock()
-	id, err := mapID(mapFD)
-	if err != nil {
-		return registration{}, explained(err, "descriptor %d is not an XSKMAP", mapFD)
-	}
-	fd, err := unix.FcntlInt(uintptr(mapFD), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return registration{}, err
-	}
-	if err := mapSet(fd, s.rings.queue, s.fd); err != nil {
-		_ = unix.Close(fd)
-		if err == syscall.E2BIG {
-			return registration{}, explained(err, "the XSKMAP has no entry %d", s.rings.queue)
-		}
-		return registration{}, err
-	}
-	registry.owner[[2]int{id, s.rings.queue}] = s
-	return registration{fd, id, s.rings.queue}, nil
-}
-
-// cancel takes the entry out if it is still the socket's own.
-func (r *registration) cancel(s *Socket) {
-	if r.id == 0 {
-		return
-	}
-	registry.Lock()
-	defer registry.Unlock()
-	if key := [2]int{r.id, r.queue}; registry.owner[key] == s {
-		delete(registry.owner, key)
-		_ = mapClear(r.fd, r.queue)
-	}
-	_ = unix.Close(r.fd)
-	*r = registration{}
 }

@@ -34,8 +34,9 @@ const smallestFrame = 2048
 // A Umem is memory shared with the kernel, cut into frames that hold packets
 // (struct xsk_umem). Its memory lies outside the Go heap.
 //
-// Bytes and the plain getters may be called from any goroutine; the rings from
-// one at a time.
+// Bytes and the plain getters may be called from any goroutine, Bytes not beside
+// Close; the rings from one at a time. The Umem belongs to the network namespace
+// it was made in, where its first socket must be bound.
 type Umem struct {
 	// The rings of the first socket's queue. They exist before any socket, so
 	// that frames can be posted first: some drivers want them at bind.
@@ -50,9 +51,12 @@ type Umem struct {
 	mapped    []byte // what Close unmaps; nil for the caller's Area
 	huge      bool
 
+	binding sync.Mutex // held by NewSocket, also while it waits
 	mu      sync.Mutex // guards the rest, and libxdp's own state of the umem
 	c       uintptr    // struct xsk_umem; 0 after Close
 	fd      int
+	netns   uint64
+	leaked  bool          // libxdp counts a socket that it could not open
 	queues  []*queueRings // those with living sockets, the first socket's first
 	own     *queueRings   // Fill and Completion
 	flags   BindFlags     // of the first bind, which later sockets inherit
@@ -67,6 +71,7 @@ type queueRings struct {
 	c          uintptr // struct xskgo_rings
 	fill       *FillRing
 	completion *CompletionRing
+	netns      uint64
 	ifindex    int
 	queue      int
 	sockets    int
@@ -98,6 +103,7 @@ func (q *queueRings) close() {
 // without CAP_IPC_LOCK, EFAULT for an Area the kernel cannot pin, and
 // EAFNOSUPPORT on a kernel without AF_XDP.
 func NewUmem(cfg *UmemConfig) (*Umem, error) {
+	defer holdLog()()
 	u, err := newUmem(cfg)
 	if err != nil {
 		return nil, failed("create umem", err)
@@ -131,7 +137,7 @@ func newUmem(cfg *UmemConfig) (*Umem, error) {
 		u.unmap()
 		return nil, explainUmem(err, &c)
 	}
-	u.Fill, u.Completion = u.own.fill, u.own.completion
+	u.Fill, u.Completion, u.netns = u.own.fill, u.own.completion, netns(u.fd)
 	return u, nil
 }
 
@@ -312,6 +318,7 @@ func (u *Umem) String() string {
 // EBUSY and changes nothing. It may be called again, and then does nothing. The
 // kernel frees the queue of the first Socket some 20 to 40 ms later.
 func (u *Umem) Close() error {
+	defer holdLog()()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.c == 0 {
@@ -319,6 +326,9 @@ func (u *Umem) Close() error {
 	}
 	if u.sockets > 0 {
 		return failed("close umem", explained(syscall.EBUSY, "%d sockets still use it", u.sockets))
+	}
+	if u.leaked {
+		return failed("close umem", explained(syscall.EBUSY, "libxdp lost count of its sockets when the process had no descriptor left for one"))
 	}
 	u.own.close()
 	if err := umemDelete(u.c); err != nil {

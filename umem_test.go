@@ -35,6 +35,7 @@ func TestNewUmemSaysWhichRuleIsBroken(t *testing.T) {
 		"Headroom -1 leaves no room for a packet":         {Headroom: -1},
 		"Headroom 3800 may be too much":                   {Headroom: 3800},
 		"FillSize 3 is not a power of two":                {FillSize: 3},
+		"FillSize 2097152 is more than 1048576 entries":   {FillSize: 2 << 20},
 		"CompletionSize -2048 is not a power of two":      {CompletionSize: -2048},
 		"Flags 0x100 has unknown bits 0x100":              {Flags: 0x100},
 		"Frames -1 is not a number of frames":             {Frames: -1},

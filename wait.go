@@ -3,7 +3,9 @@ package xsk
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,90 +15,131 @@ import (
 // removed or moved away, nor a writer whose link went down and up again.
 const tick = time.Second
 
-// A poller waits on a socket in Go's own poller, so that a waiting goroutine
-// holds no thread and Close wakes it. It has its own descriptor: os.File closes
-// what it is given.
-type poller struct {
-	file   *os.File
-	rx, tx *waiter
-}
-
-func newPoller(fd int, lookRx, lookTx func() (bool, error)) (*poller, error) {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.SetNonblock(dup, true); err != nil {
-		_ = unix.Close(dup)
-		return nil, err
-	}
-	p := &poller{file: os.NewFile(uintptr(dup), "AF_XDP")}
-	conn, err := p.file.SyscallConn()
-	if err != nil {
-		_ = p.file.Close()
-		return nil, err
-	}
-	p.rx = newWaiter(lookRx, conn.Read, p.file.SetReadDeadline)
-	p.tx = newWaiter(lookTx, conn.Write, p.file.SetWriteDeadline)
-	return p, nil
-}
-
-// close wakes both sides and returns when neither will look again.
-func (p *poller) close() {
-	if p != nil {
-		_ = p.file.Close()
-	}
-}
-
-// A waiter parks the goroutine of one direction until look says ready.
+// A waiter waits for one direction of a socket, in one of two ways.
+//
+// While packets come quickly it waits in ppoll, in the same crossing as the look
+// at the ring. That holds a thread, but for quickWait at most, and costs half
+// as much as Go's poller: a goroutine that parks leaves a processor idle, which
+// sends the runtime's monitor thread to sleep and wakes it again, each time.
+//
+// After that it parks in Go's poller, so that a waiting goroutine holds no
+// thread and Close wakes it. The poller knows an epoll of our own, in which the
+// socket is only while somebody is parked: otherwise each packet would wake an
+// idle thread that finds nothing to do.
 type waiter struct {
-	mu          sync.Mutex // one goroutine at a time
-	look        func() (bool, error)
-	park        func(func(uintptr) bool) error
-	setDeadline func(time.Time) error
-	callback    func(uintptr) bool // made once: a park allocates nothing
-	ready       bool
-	err         error
+	mu       sync.Mutex // one goroutine waits at a time
+	look     func() (bool, error)
+	wait     func(time.Duration) (bool, error) // look, and ppoll in between; nil without
+	quick    bool                              // the last wait was short
+	file     *os.File                          // the epoll
+	park     func(func(uintptr) bool) error
+	deadline func(time.Time) error
+	lookIn   func(uintptr) bool // made once: a park allocates nothing
+	disarm   func(uintptr)
+	control  func(func(uintptr)) error
+	ready    bool
+	err      error
 }
 
-func newWaiter(look func() (bool, error), park func(func(uintptr) bool) error, setDeadline func(time.Time) error) *waiter {
-	w := &waiter{look: look, park: park, setDeadline: setDeadline}
-	w.callback = func(uintptr) bool {
-		w.ready, w.err = w.look()
+// quickWait is for how long a goroutine may hold a thread. The runtime takes a
+// processor away from one that does after 10 ms.
+const quickWait = 2 * time.Millisecond
+
+// quickWaiters are the goroutines in ppoll: at most half the processors, for
+// the others must run what becomes ready meanwhile.
+var quickWaiters atomic.Int32
+
+func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.Duration) (bool, error)) (*waiter, error) {
+	w := &waiter{look: look, wait: wait}
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(unix.SetNonblock(epfd, true), unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{})); err != nil {
+		_ = unix.Close(epfd)
+		return nil, err
+	}
+	w.file = os.NewFile(uintptr(epfd), "AF_XDP epoll")
+	conn, err := w.file.SyscallConn()
+	if err != nil {
+		_ = w.file.Close()
+		return nil, err
+	}
+	w.park, w.deadline, w.control = conn.Read, w.file.SetReadDeadline, conn.Control
+	armed, disarmed := unix.EpollEvent{Events: events}, unix.EpollEvent{}
+	w.lookIn = func(epfd uintptr) bool {
+		if w.err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, fd, &armed); w.err == nil {
+			w.ready, w.err = w.look()
+		}
 		return w.ready || w.err != nil
 	}
-	return w
+	w.disarm = func(epfd uintptr) {
+		_ = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, fd, &disarmed)
+	}
+	return w, nil
 }
 
-// wait looks, and parks until look says ready, fails, or timeout has passed.
+// close wakes who waits and returns when nobody will look again.
+func (w *waiter) close() {
+	if w != nil {
+		_ = w.file.Close()
+	}
+}
+
+// poll looks, and waits until look says ready, fails, or timeout has passed;
+// less than 0 never passes.
+func (w *waiter) poll(timeout time.Duration) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	start := time.Now()
+	left := func() time.Duration {
+		if timeout < 0 {
+			return tick
+		}
+		return min(tick, timeout-time.Since(start))
+	}
+	if ready, err := w.pollQuickly(left()); ready || err != nil {
+		return ready, err
+	}
+	for next := left(); next > 0; next = left() {
+		if ready, err := w.parkFor(next); ready || err != nil {
+			w.quick = time.Since(start) < quickWait
+			return ready, err
+		}
+	}
+	return w.look()
+}
+
+// pollQuickly waits in ppoll, if the last wait was a short one.
+func (w *waiter) pollQuickly(limit time.Duration) (ready bool, err error) {
+	if w.wait == nil || !w.quick {
+		return false, nil
+	}
+	if quickWaiters.Add(1) <= int32(runtime.NumCPU()+1)/2 {
+		ready, err = w.wait(min(limit, quickWait))
+		w.quick = ready
+	}
+	quickWaiters.Add(-1)
+	return ready, err
+}
+
+// parkFor parks in Go's poller for at most d.
 //
 // The ring is looked at inside the callback, which runs after the poller has
 // reset its readiness: a packet that comes between a look outside and the park
 // would wake nobody.
-func (w *waiter) wait(timeout time.Duration) (bool, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if timeout == 0 {
-		return w.look()
+func (w *waiter) parkFor(d time.Duration) (bool, error) {
+	if w.deadline(time.Now().Add(d)) != nil {
+		return false, os.ErrClosed
 	}
-	start := time.Now()
-	for {
-		next := tick
-		if timeout > 0 {
-			next = min(tick, timeout-time.Since(start))
-		}
-		if next <= 0 {
-			return w.look()
-		}
-		if err := w.setDeadline(time.Now().Add(next)); err != nil {
-			return false, os.ErrClosed
-		}
-		w.ready, w.err = false, nil
-		switch err := w.park(w.callback); {
-		case w.ready || w.err != nil:
-			return w.ready, w.err
-		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-			return false, os.ErrClosed // RawConn's own error is not ErrClosed
-		}
+	w.ready, w.err = false, nil
+	err := w.park(w.lookIn)
+	_ = w.control(w.disarm)
+	switch {
+	case w.ready || w.err != nil:
+		return w.ready, w.err
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		return false, os.ErrClosed // RawConn's own error is not ErrClosed
 	}
+	return false, nil
 }

@@ -38,7 +38,8 @@
 //
 // Each ring, and each direction of a Socket, belongs to one goroutine at a
 // time; misuse shows under the race detector. Close may be called from
-// anywhere, and after it every method answers [os.ErrClosed] or zero. Nothing
+// anywhere, and after it every method answers [os.ErrClosed] or zero; only bytes
+// that [Umem.Bytes] returned must not be in use when the Umem is closed. Nothing
 // is released by the garbage collector, because the NIC may still write there:
 // close sockets first, then their Umem. The package prints nothing, starts no
 // goroutine and changes no resource limit.
@@ -168,8 +169,9 @@ const (
 )
 
 // SetLogger hands every line that libxdp prints to hook; nil, the default,
-// silences it (libxdp_set_print). The hook runs on the goroutine whose call
-// printed, and may be called from several at once.
+// silences it (libxdp_set_print). The hook runs before the call that printed
+// returns, outside of every lock, and may be called from several goroutines at
+// once.
 func SetLogger(hook func(level LogLevel, text string)) {
 	_ = setLogger(logLibxdp, hook)
 }
@@ -204,13 +206,19 @@ func explained(errno error, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), errno)
 }
 
+// maxRingSize is a bound on bad input: 16 MiB of kernel memory for descriptors.
+const maxRingSize = 1 << 20
+
 // ringSize checks *size and gives a zero its default.
 func ringSize(name string, size *int) error {
 	if *size == 0 {
 		*size = DefaultRingSize
 	}
-	if *size < 0 || *size&(*size-1) != 0 || *size > 1<<30 {
+	switch {
+	case *size < 0 || *size&(*size-1) != 0:
 		return invalid("%s %d is not a power of two", name, *size)
+	case *size > maxRingSize:
+		return invalid("%s %d is more than %d entries; the kernel would allocate them all", name, *size, maxRingSize)
 	}
 	return nil
 }

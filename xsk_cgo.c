@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <net/if.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -26,6 +27,9 @@
 #endif
 #ifndef SOL_XDP
 #define SOL_XDP 283
+#endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* Linux 5.14 */
 #endif
 
 static inline uint32_t min(uint32_t a, uint32_t b)
@@ -68,10 +72,11 @@ int xskgo_umem_delete(uintptr_t umem)
 
 /* Without rings it is the umem's first socket and takes the umem's own; a
  * first socket must not go through create_shared, which unmaps the umem's
- * rings when the bind fails. libxdp 1.5.0 to 1.5.2 return +errno.
+ * rings when the bind fails. libxdp 1.5.0 to 1.5.2 return +errno. reserve is a
+ * descriptor that makes room for libxdp's at the last moment.
  */
 int xskgo_socket_create(uintptr_t socket, const char *ifname, uint32_t queue,
-			uintptr_t umem, uintptr_t rings,
+			uintptr_t umem, uintptr_t rings, int reserve,
 			const struct xskgo_socket_config *config)
 {
 	struct xskgo_socket *s = (struct xskgo_socket *)socket;
@@ -88,6 +93,7 @@ int xskgo_socket_create(uintptr_t socket, const char *ifname, uint32_t queue,
 	};
 	int err;
 
+	close(reserve);
 	if (r)
 		err = xsk_socket__create_shared(&s->xsk, ifname, queue, u, rx, tx,
 						&r->fill, &r->comp, &c);
@@ -133,6 +139,38 @@ void xskgo_release(uintptr_t handle)
 	free((void *)handle);
 }
 
+/* One ioctl on an interface. if_nametoindex loses the errno. */
+static int interface_ioctl(const char *ifname, unsigned long op, struct ifreq *request)
+{
+	int fd, err;
+
+	strncpy(request->ifr_name, ifname, IFNAMSIZ - 1);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	err = ioctl(fd, op, request) ? -errno : 0;
+	close(fd);
+	return err;
+}
+
+int xskgo_ifindex(const char *ifname)
+{
+	struct ifreq request = { .ifr_ifindex = 0 };
+	int err = interface_ioctl(ifname, SIOCGIFINDEX, &request);
+
+	return err ? err : request.ifr_ifindex;
+}
+
+/* Interface indices repeat in every network namespace; its cookie does not. */
+uint64_t xskgo_netns(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len);
+	return cookie;
+}
+
 /* The kernel looks at the socket's state before it looks for the device, so
  * binding to an interface that cannot exist tells the two apart.
  */
@@ -151,15 +189,21 @@ int xskgo_setup_xdp_prog(uint32_t ifindex, int *map_fd)
 	return -abs(xsk_setup_xdp_prog(ifindex, map_fd));
 }
 
-static int map_op(int cmd, int map_fd, uint32_t key, int fd)
+/* Copies the name of the XDP program on the interface, unless it is one that
+ * libxdp can join: a dispatcher or its own.
+ */
+void xskgo_foreign_program(uint32_t ifindex, char *name, uint32_t size)
 {
-	union bpf_attr attr;
+	struct xdp_multiprog *mp = xdp_multiprog__get_from_ifindex(ifindex);
+	struct xdp_program *prog;
 
-	memset(&attr, 0, sizeof(attr));
-	attr.map_fd = map_fd;
-	attr.key = (uintptr_t)&key;
-	attr.value = (uintptr_t)&fd;
-	return syscall(__NR_bpf, cmd, &attr, sizeof(attr)) ? -errno : 0;
+	name[0] = 0;
+	if (libxdp_get_error(mp))
+		return;
+	prog = xdp_multiprog__is_legacy(mp) ? xdp_multiprog__main_prog(mp) : NULL;
+	if (prog && xdp_program__name(prog) && strcmp(xdp_program__name(prog), "xsk_def_prog"))
+		snprintf(name, size, "%s", xdp_program__name(prog));
+	xdp_multiprog__close(mp);
 }
 
 /* What xsk_socket__update_xskmap does, without letting libxdp keep map_fd: it
@@ -168,12 +212,24 @@ static int map_op(int cmd, int map_fd, uint32_t key, int fd)
  */
 int xskgo_map_set(int map_fd, uint32_t key, int fd)
 {
-	return map_op(BPF_MAP_UPDATE_ELEM, map_fd, key, fd);
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map_fd;
+	attr.key = (uintptr_t)&key;
+	attr.value = (uintptr_t)&fd;
+	return syscall(__NR_bpf, BPF_MAP_UPDATE_ELEM, &attr, sizeof(attr)) ? -errno : 0;
 }
 
+/* The kernel refuses a delete that names a value. */
 int xskgo_map_clear(int map_fd, uint32_t key)
 {
-	return map_op(BPF_MAP_DELETE_ELEM, map_fd, key, 0);
+	union bpf_attr attr;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_fd = map_fd;
+	attr.key = (uintptr_t)&key;
+	return syscall(__NR_bpf, BPF_MAP_DELETE_ELEM, &attr, sizeof(attr)) ? -errno : 0;
 }
 
 int xskgo_map_id(int map_fd)
@@ -200,14 +256,8 @@ int xskgo_queues(const char *ifname)
 {
 	struct ethtool_channels ch = { .cmd = ETHTOOL_GCHANNELS };
 	struct ifreq request = { .ifr_data = (void *)&ch };
-	int fd, err;
+	int err = interface_ioctl(ifname, SIOCETHTOOL, &request);
 
-	strncpy(request.ifr_name, ifname, IFNAMSIZ - 1);
-	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	err = ioctl(fd, SIOCETHTOOL, &request) ? -errno : 0;
-	close(fd);
 	if (err)
 		return err;
 	return ch.combined_count +
@@ -336,7 +386,7 @@ int xskgo_wake_rx(uintptr_t fill, int fd)
 
 static void count(uint64_t *counter)
 {
-	__atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
 /* Kicks until the kernel has taken the whole TX ring or stops making progress.
@@ -445,18 +495,36 @@ static int device_error(int fd)
 	return -err;
 }
 
-int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd)
+static int received(uintptr_t rx)
 {
 	const struct xsk_ring_cons *r = (void *)rx;
-	int err;
 
-	if (!r)
-		return 0;
-	err = xskgo_wake_rx(fill, fd);
-	if (__atomic_load_n(r->producer, __ATOMIC_ACQUIRE) !=
-	    __atomic_load_n(r->consumer, __ATOMIC_RELAXED))
+	return __atomic_load_n(r->producer, __ATOMIC_ACQUIRE) !=
+	       __atomic_load_n(r->consumer, __ATOMIC_RELAXED);
+}
+
+int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd)
+{
+	int err = xskgo_wake_rx(fill, fd);
+
+	if (received(rx))
 		return 1;
 	return err == -ENXIO ? err : device_error(fd);
+}
+
+/* Waits for a packet for ns, less than a second. The kernel's poll wakes a
+ * driver that waits for frames by itself.
+ */
+int xskgo_rx_wait(uintptr_t fill, uintptr_t rx, int fd, uint32_t ns)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct timespec limit = { .tv_nsec = ns };
+
+	if (received(rx))
+		return 1;
+	xskgo_wake_rx(fill, fd);
+	ppoll(&p, 1, &limit, NULL);
+	return received(rx);
 }
 
 /* Half the ring, as for the kernel's POLLOUT. Go's poller never polls a parked
@@ -465,11 +533,8 @@ int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd)
 int xskgo_tx_ready(uintptr_t tx, int fd)
 {
 	const struct xsk_ring_prod *r = (void *)tx;
-	int err;
+	int err = xskgo_wake_tx(tx, fd);
 
-	if (!r)
-		return 0;
-	err = xskgo_wake_tx(tx, fd);
 	if (pending(r) <= r->size / 2)
 		return 1;
 	if (err && err != -EBUSY && err != -ENOBUFS && err != -ENETDOWN)
@@ -538,15 +603,15 @@ void xskgo_print_libxdp(int on)
 int xskgo_print_libbpf(int on)
 {
 	static libbpf_print_fn_t before;
-	static int ours;
 	libbpf_print_fn_t (*set)(libbpf_print_fn_t) = dlsym(RTLD_DEFAULT, "libbpf_set_print");
+	libbpf_print_fn_t now;
 
 	if (!set)
 		return -ENOSYS;
-	if (on && !ours)
-		before = set(print_libbpf);
-	else if (!on && ours)
-		set(before);
-	ours = on;
+	now = set(on ? print_libbpf : before);
+	if (on && now != print_libbpf)
+		before = now;
+	if (!on && now != print_libbpf)
+		set(now); /* somebody else's by now */
 	return 0;
 }

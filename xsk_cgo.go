@@ -29,6 +29,7 @@ import (
 	"math"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -108,9 +109,9 @@ func umemCreate(area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd i
 	}
 	var handle C.uintptr_t
 	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	result := C.xskgo_umem_create(&handle, unsafe.Pointer(unsafe.SliceData(area)), C.uint64_t(len(area)),
 		C.uintptr_t(rings), &config)
-	syscall.ForkLock.RUnlock()
 	if err := errno(result); err != nil {
 		return 0, -1, err
 	}
@@ -119,8 +120,9 @@ func umemCreate(area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd i
 
 func umemDelete(umem uintptr) error { return errno(C.xskgo_umem_delete(C.uintptr_t(umem))) }
 
-// socketCreate is xsk_socket__create, or xsk_socket__create_shared with rings.
-func socketCreate(socket uintptr, ifname string, queue int, umem, rings uintptr, cfg *SocketConfig) error {
+// socketCreate is xsk_socket__create, or xsk_socket__create_shared with rings. It
+// closes the descriptor reserve to make room for its own.
+func socketCreate(socket uintptr, ifname string, queue int, umem, rings uintptr, reserve int, cfg *SocketConfig) error {
 	sizes := cfg.sizes()
 	config := C.struct_xskgo_socket_config{
 		rx_size:    C.uint32_t(sizes[0]),
@@ -136,7 +138,7 @@ func socketCreate(socket uintptr, ifname string, queue int, umem, rings uintptr,
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	return errno(C.xskgo_socket_create(C.uintptr_t(socket), name, C.uint32_t(queue),
-		C.uintptr_t(umem), C.uintptr_t(rings), &config))
+		C.uintptr_t(umem), C.uintptr_t(rings), C.int(reserve), &config))
 }
 
 func socketFD(socket uintptr) int { return int(C.xskgo_socket_fd(C.uintptr_t(socket))) }
@@ -146,6 +148,15 @@ func socketDelete(socket uintptr) { C.xskgo_socket_delete(C.uintptr_t(socket)) }
 func socketRx(socket uintptr) uintptr { return uintptr(C.xskgo_socket_rx(C.uintptr_t(socket))) }
 
 func socketTx(socket uintptr) uintptr { return uintptr(C.xskgo_socket_tx(C.uintptr_t(socket))) }
+
+func netns(fd int) uint64 { return uint64(C.xskgo_netns(C.int(fd))) }
+
+func interfaceIndex(ifname string) (int, error) {
+	name := C.CString(ifname)
+	defer C.free(unsafe.Pointer(name))
+	index := C.xskgo_ifindex(name)
+	return int(index), errno(index)
+}
 
 func isBound(fd int) bool { return C.xskgo_is_bound(C.int(fd)) != 0 }
 
@@ -157,6 +168,14 @@ func setupXDPProg(ifindex int) (fd int, err error) {
 		return -1, err
 	}
 	return int(mapFD), nil
+}
+
+// foreignProgram is the name of the XDP program on an interface that libxdp's
+// cannot join, or "".
+func foreignProgram(ifindex int) string {
+	var name [64]C.char
+	C.xskgo_foreign_program(C.uint32_t(ifindex), &name[0], C.uint32_t(len(name)))
+	return C.GoString(&name[0])
 }
 
 func mapID(fd int) (int, error) {
@@ -227,6 +246,10 @@ func rxReady(fill, rx uintptr, fd int) (bool, error) {
 	return result > 0, errno(result)
 }
 
+func rxWait(fill, rx uintptr, fd int, limit time.Duration) bool {
+	return C.xskgo_rx_wait(C.uintptr_t(fill), C.uintptr_t(rx), C.int(fd), C.uint32_t(limit)) != 0
+}
+
 func txReady(tx uintptr, fd int) (bool, error) {
 	result := C.xskgo_tx_ready(C.uintptr_t(tx), C.int(fd))
 	return result > 0, errno(result)
@@ -254,10 +277,41 @@ func zeroCopy(fd int) (bool, error) {
 // it is until SetLibbpfLogger.
 func init() { C.xskgo_print_libxdp(0) }
 
-// loggers are the hooks of libxdp and libbpf, in that order.
+// loggers are the hooks of libxdp and libbpf, in that order. A hook may do what
+// it likes, so no lock of ours is held when it runs: what is printed during a
+// call of ours waits for the end of it.
 var loggers struct {
 	sync.Mutex
 	hook [2]func(level LogLevel, text string)
+	busy int // calls of ours under way
+	held []logLine
+}
+
+type logLine struct {
+	hook  func(level LogLevel, text string)
+	level LogLevel
+	text  string
+}
+
+// holdLog is called at the start of a call that libxdp may print in, and what it
+// returns at the end.
+func holdLog() func() {
+	loggers.Lock()
+	defer loggers.Unlock()
+	loggers.busy++
+	return releaseLog
+}
+
+func releaseLog() {
+	loggers.Lock()
+	var lines []logLine
+	if loggers.busy--; loggers.busy == 0 {
+		lines, loggers.held = loggers.held, nil
+	}
+	loggers.Unlock()
+	for _, l := range lines {
+		l.hook(l.level, l.text)
+	}
 }
 
 func setLogger(source int, hook func(level LogLevel, text string)) error {
@@ -278,9 +332,13 @@ func setLogger(source int, hook func(level LogLevel, text string)) error {
 //export xskgoLog
 func xskgoLog(source, level C.int, text *C.char, n C.int) {
 	loggers.Lock()
-	hook := loggers.hook[source]
+	line := logLine{loggers.hook[source], LogLevel(level), C.GoStringN(text, n)}
+	hold := loggers.busy > 0
+	if hold && line.hook != nil {
+		loggers.held = append(loggers.held, line)
+	}
 	loggers.Unlock()
-	if hook != nil {
-		hook(LogLevel(level), C.GoStringN(text, n))
+	if !hold && line.hook != nil {
+		line.hook(line.level, line.text)
 	}
 }

@@ -22,7 +22,7 @@ struct xskgo_rings {
 	struct xsk_ring_cons comp;
 };
 
-/* A TX ring and what its kicks did. One thread at a time counts, any reads. */
+/* A TX ring and what its kicks did. */
 struct xskgo_tx {
 	struct xsk_ring_prod ring;
 	uint64_t kicks;
@@ -61,7 +61,7 @@ int xskgo_umem_create(uintptr_t *umem, void *area, uint64_t size,
 int xskgo_umem_fd(uintptr_t umem);
 int xskgo_umem_delete(uintptr_t umem);
 int xskgo_socket_create(uintptr_t socket, const char *ifname, uint32_t queue,
-			uintptr_t umem, uintptr_t rings,
+			uintptr_t umem, uintptr_t rings, int reserve,
 			const struct xskgo_socket_config *config);
 int xskgo_socket_fd(uintptr_t socket);
 void xskgo_socket_delete(uintptr_t socket);
@@ -71,7 +71,10 @@ uintptr_t xskgo_rings_fill(uintptr_t rings);
 uintptr_t xskgo_rings_comp(uintptr_t rings);
 void xskgo_release(uintptr_t handle);
 int xskgo_is_bound(int fd);
+int xskgo_ifindex(const char *ifname);
+uint64_t xskgo_netns(int fd);
 int xskgo_setup_xdp_prog(uint32_t ifindex, int *map_fd);
+void xskgo_foreign_program(uint32_t ifindex, char *name, uint32_t size);
 int xskgo_map_id(int map_fd);
 int xskgo_map_set(int map_fd, uint32_t key, int fd);
 int xskgo_map_clear(int map_fd, uint32_t key);
@@ -97,6 +100,7 @@ struct xskgo_burst xskgo_tx_burst(uintptr_t tx, uintptr_t comp, int fd,
 int xskgo_wake_rx(uintptr_t fill, int fd);
 int xskgo_wake_tx(uintptr_t tx, int fd);
 int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd);
+int xskgo_rx_wait(uintptr_t fill, uintptr_t rx, int fd, uint32_t ns);
 int xskgo_tx_ready(uintptr_t tx, int fd);
 
 void xskgo_kicks(uintptr_t tx, uint64_t *kicks, uint64_t *dropped);
