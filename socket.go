@@ -50,8 +50,8 @@ type Socket struct {
 	mu         sync.Mutex // guards what follows, and the slow calls against Close
 	closed     bool
 	registered registration
-	rxWaiter   *waiter
-	txWaiter   *waiter
+
+	rxWaiter, txWaiter atomic.Pointer[waiter]
 
 	deviceError atomic.Int32 // errno; the kernel tells it once, to one caller
 }
@@ -223,7 +223,13 @@ func (s *Socket) WakeTx() error {
 // closed, also meanwhile.
 func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
 	s.Rx.uses++
-	return s.await(timeout, &s.Rx.ring, &s.rxWaiter, s.lookRx)
+	if w := s.rxWaiter.Load(); w != nil && timeout != 0 {
+		ready, err := w.poll(timeout)
+		return ready, s.fail("poll", err)
+	}
+	return s.firstPoll(timeout, &s.Rx.ring, s.lookRx, &s.rxWaiter, func() (*waiter, error) {
+		return newWaiter(s.fd, unix.EPOLLIN, s.lookRx, s.waitRx)
+	})
 }
 
 // PollTx waits until at least half of the TX ring is free, for timeout at most
@@ -233,10 +239,19 @@ func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
 // PollRx.
 func (s *Socket) PollTx(timeout time.Duration) (bool, error) {
 	s.Tx.uses++
-	return s.await(timeout, &s.Tx.ring, &s.txWaiter, s.lookTx)
+	if w := s.txWaiter.Load(); w != nil && timeout != 0 {
+		ready, err := w.poll(timeout)
+		return ready, s.fail("poll", err)
+	}
+	return s.firstPoll(timeout, &s.Tx.ring, s.lookTx, &s.txWaiter, func() (*waiter, error) {
+		return newWaiter(s.fd, unix.EPOLLOUT, s.lookTx, nil)
+	})
 }
 
-func (s *Socket) await(timeout time.Duration, r *ring, side **waiter, look func() (bool, error)) (bool, error) {
+// firstPoll looks, and makes the waiter if there is need to wait: it costs a
+// descriptor.
+func (s *Socket) firstPoll(timeout time.Duration, r *ring, look func() (bool, error),
+	side *atomic.Pointer[waiter], make func() (*waiter, error)) (bool, error) {
 	if !r.gate.enter() {
 		return false, s.fail("poll", os.ErrClosed)
 	}
@@ -248,7 +263,7 @@ func (s *Socket) await(timeout time.Duration, r *ring, side **waiter, look func(
 		ready, err := look()
 		return ready, s.fail("poll", err)
 	}
-	w, err := s.waiter(side)
+	w, err := s.waiter(side, make)
 	if err != nil {
 		return false, s.fail("poll", err)
 	}
@@ -256,21 +271,21 @@ func (s *Socket) await(timeout time.Duration, r *ring, side **waiter, look func(
 	return ready, s.fail("poll", err)
 }
 
-// waiter makes a direction's waiter at its first use: it costs a descriptor.
-func (s *Socket) waiter(side **waiter) (w *waiter, err error) {
+// waiter makes a direction's waiter, unless somebody has.
+func (s *Socket) waiter(side *atomic.Pointer[waiter], make func() (*waiter, error)) (*waiter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, os.ErrClosed
 	}
-	switch {
-	case *side != nil:
-	case side == &s.rxWaiter:
-		*side, err = newWaiter(s.fd, unix.EPOLLIN, s.lookRx, s.waitRx)
-	default:
-		*side, err = newWaiter(s.fd, unix.EPOLLOUT, s.lookTx, nil)
+	if w := side.Load(); w != nil {
+		return w, nil
 	}
-	return *side, err
+	w, err := make()
+	if err == nil {
+		side.Store(w)
+	}
+	return w, err
 }
 
 // waitRx looks, and waits in ppoll if there is nothing.
@@ -373,8 +388,8 @@ func (s *Socket) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.rxWaiter.close()
-	s.txWaiter.close()
+	s.rxWaiter.Load().close()
+	s.txWaiter.Load().close()
 	s.Rx.gate.close()
 	s.Tx.gate.close()
 	err := s.registered.leave(s)

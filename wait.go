@@ -31,7 +31,8 @@ type waiter struct {
 	look     func() (bool, error)
 	wait     func(time.Duration) (bool, error) // look, and ppoll in between; nil without
 	quick    bool                              // the last wait was short
-	file     *os.File                          // the epoll
+	yielded  time.Time
+	file     *os.File // the epoll
 	park     func(func(uintptr) bool) error
 	deadline func(time.Time) error
 	lookIn   func(uintptr) bool // made once: a park allocates nothing
@@ -48,6 +49,8 @@ const quickWait = 2 * time.Millisecond
 // quickWaiters are the goroutines in ppoll: at most half the processors, for
 // the others must run what becomes ready meanwhile.
 var quickWaiters atomic.Int32
+
+var mostQuickWaiters = int32(runtime.NumCPU()+1) / 2
 
 func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.Duration) (bool, error)) (*waiter, error) {
 	w := &waiter{look: look, wait: wait}
@@ -92,31 +95,45 @@ func (w *waiter) poll(timeout time.Duration) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	start := time.Now()
-	left := func() time.Duration {
-		if timeout < 0 {
-			return tick
+	if w.quick {
+		w.yield(start)
+		limit := quickWait
+		if timeout > 0 {
+			limit = min(limit, timeout)
 		}
-		return min(tick, timeout-time.Since(start))
-	}
-	if ready, err := w.pollQuickly(left()); ready || err != nil {
-		return ready, err
-	}
-	for next := left(); next > 0; next = left() {
-		if ready, err := w.parkFor(next); ready || err != nil {
-			w.quick = time.Since(start) < quickWait
+		if ready, err := w.pollQuickly(limit); ready || err != nil {
 			return ready, err
 		}
 	}
-	return w.look()
+	for {
+		next := tick
+		if timeout > 0 {
+			next = min(tick, timeout-time.Since(start))
+		}
+		if next <= 0 {
+			return w.look()
+		}
+		if ready, err := w.parkFor(next); ready || err != nil {
+			w.quick = w.wait != nil && time.Since(start) < quickWait
+			return ready, err
+		}
+	}
 }
 
-// pollQuickly waits in ppoll, if the last wait was a short one.
-func (w *waiter) pollQuickly(limit time.Duration) (ready bool, err error) {
-	if w.wait == nil || !w.quick {
-		return false, nil
+// yield lets the scheduler in now and then. A goroutine that it has not seen for
+// 10 ms counts as stuck, and one that is in C by then loses its processor every
+// 20 us: that cost a third of a receiver's time.
+func (w *waiter) yield(now time.Time) {
+	if now.Sub(w.yielded) > 5*time.Millisecond {
+		runtime.Gosched()
+		w.yielded = now
 	}
-	if quickWaiters.Add(1) <= int32(runtime.NumCPU()+1)/2 {
-		ready, err = w.wait(min(limit, quickWait))
+}
+
+// pollQuickly waits in ppoll.
+func (w *waiter) pollQuickly(limit time.Duration) (ready bool, err error) {
+	if quickWaiters.Add(1) <= mostQuickWaiters {
+		ready, err = w.wait(limit)
 		w.quick = ready
 	}
 	quickWaiters.Add(-1)
