@@ -255,7 +255,11 @@ func stderr(t *testing.T, do func()) string {
 	saved, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0)
 	require.NoError(t, err)
 	require.NoError(t, unix.Dup3(int(w.Fd()), 2, 0))
+	// Under go test -json os.Stderr is standard output.
+	file := os.Stderr
+	os.Stderr = w
 	do()
+	os.Stderr = file
 	require.NoError(t, unix.Dup3(saved, 2, 0))
 	unix.Close(saved)
 	w.Close()
