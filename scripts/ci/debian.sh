@@ -1,0 +1,55 @@
+# Debian systems inside this one, for matrix and docker-check; sourced.
+# shellcheck shell=bash
+
+# cache keeps the bare systems from run to run.
+cache=${XSK_MATRIX:-/var/tmp/xsk-matrix}
+
+# base RELEASE makes the bare system that each run starts from, once.
+base() {
+	[[ -d $cache/$1 ]] && return
+	have debootstrap || steadily "installing debootstrap" apt-get install -qy --no-install-recommends debootstrap
+	mkdir -p "$cache"
+	rm -rf --one-file-system "$cache/$1.tmp"
+	steadily "debootstrap $1" debootstrap --variant=minbase --include=git "$1" "$cache/$1.tmp" \
+		"$(mirror "$(. /etc/os-release && echo "$VERSION_CODENAME")")"
+	mv "$cache/$1.tmp" "$cache/$1"
+}
+
+# network DIR copies what makes this machine's network work.
+network() {
+	local certs=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+	cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
+	# A mirror that stands still has releases out of date.
+	apt-config dump | grep -E '^Acquire::(Check-|.*[Pp]roxy)' >"$1/etc/apt/apt.conf.d/90host" || true
+	# Picked up when ca-certificates is installed in there.
+	[[ ! -e $certs ]] || install -D -m 644 "$certs" "$1/usr/local/share/ca-certificates/host.crt"
+}
+
+# enter DIR COMMAND... runs it in the system in DIR, in mount and process
+# namespaces of its own, with an empty environment but for Go's. lend=FROM:TO
+# shows the folder FROM of this machine as TO, read-only.
+enter() {
+	local vars name
+	vars=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root CI="${CI:-}")
+	for name in GOPROXY GOSUMDB GOPRIVATE; do vars+=("$name=$(go env $name)"); done
+	# shellcheck disable=SC2016
+	env -i "${vars[@]}" unshare --mount --pid --fork --kill-child=KILL --propagation private bash -eu -c '
+		dir=$1 lend=$2
+		mount --bind "$dir" "$dir"
+		mount -t proc proc "$dir/proc"
+		mount --rbind /sys "$dir/sys"
+		mount --rbind /dev "$dir/dev"
+		if [[ -n $lend ]]; then
+			mkdir -p "$dir${lend#*:}"
+			mount --bind -o ro "${lend%%:*}" "$dir${lend#*:}"
+		fi
+		shift 2
+		# Not chroot: the kernel makes no user namespace in one.
+		cd "$dir"
+		mkdir -p .host
+		pivot_root . .host
+		umount -l /.host
+		rmdir /.host
+		exec "$@"
+	' - "$1" "${lend:-}" "${@:2}" </dev/null
+}

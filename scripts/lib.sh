@@ -1,0 +1,153 @@
+# What the scripts share; sourced, never run.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# bin is where the scripts put what they build.
+# shellcheck disable=SC2034
+bin=$root/.bin
+
+# usage prints the comment that a script opens with.
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+
+die() {
+	echo "${0##*/}: $*" >&2
+	exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# as_root runs a command as root.
+as_root() {
+	if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# may_root dies unless as_root can work here.
+may_root() {
+	((EUID == 0)) && return
+	have sudo || die "$1 needs root, and there is no sudo: run it as root"
+	sudo -n true 2>/dev/null || [[ -t 0 ]] || die "$1 needs root, and sudo cannot ask for a password here: run it as root"
+	sudo -v || die "$1 needs root"
+}
+
+# invoker is the user who called sudo and owns this checkout; empty without one.
+invoker() {
+	if ((EUID == 0)) && [[ -n ${SUDO_USER:-} && $SUDO_USER != root && $(stat -c %U "$root") == "$SUDO_USER" ]]; then
+		echo "$SUDO_USER"
+	fi
+}
+
+# find_go puts go on the PATH: root finds it where its installer puts it, in
+# the home and on the PATH of the user who called sudo, and where Debian's
+# versioned packages put it.
+find_go() {
+	have go && return
+	local home='' found='' dir
+	if ((EUID == 0)) && [[ -n ${SUDO_USER:-} && $SUDO_USER != root ]]; then
+		home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+		found=$(runuser -l "$SUDO_USER" -c 'command -v go' </dev/null 2>/dev/null | tail -n 1) || true
+	fi
+	for dir in ${found:+"${found%/*}"} /usr/local/go/bin "${home:-$HOME}"/go/bin "${home:-$HOME}"/sdk/go*/bin \
+		/snap/bin /usr/lib/go/bin /usr/lib/go-*/bin; do
+		if [[ -x $dir/go ]]; then
+			PATH=$dir:$PATH
+			return
+		fi
+	done
+	return 1
+}
+
+# go_here prepares the environment of every go command below: no version
+# control stamps, and root's caches in root's home, also under "sudo -E".
+go_here() {
+	find_go || die "no go command; scripts/setup says how to install Go"
+	GOFLAGS="$(go env GOFLAGS) -buildvcs=false"
+	export PATH GOFLAGS
+	if ((EUID == 0)) && [[ -n ${SUDO_USER:-} ]]; then
+		HOME=$(getent passwd 0 | cut -d: -f6)
+		export HOME
+	fi
+	cd "$root" || exit
+	mkdir -p "$bin"
+	((EUID != 0)) || chown --reference="$root" "$bin"
+}
+
+# build runs go with its arguments as the user whose checkout this is, so that
+# a build leaves no file of root's in it or in that user's caches.
+build() {
+	local user
+	user=$(invoker)
+	if [[ -n $user ]]; then
+		runuser -u "$user" -- env HOME="$(getent passwd "$user" | cut -d: -f6)" go "$@"
+	else
+		go "$@"
+	fi
+}
+
+# pause waits without a child process, which would outlive the script.
+pause() {
+	local fd
+	exec {fd}<> <(:)
+	read -rt "$1" -u "$fd" || true
+	exec {fd}>&-
+}
+
+# steadily WHAT COMMAND... runs COMMAND quietly, with a line every 8 seconds;
+# what it printed is shown if it fails.
+steadily() {
+	local what=$1 log rc=0 beat start=$SECONDS
+	shift
+	log=$(mktemp)
+	(while pause 8 && kill -0 $$ 2>/dev/null; do echo "$what: $((SECONDS - start)) s"; done) &
+	beat=$!
+	"$@" >"$log" 2>&1 || rc=$?
+	kill "$beat" 2>/dev/null || true
+	wait "$beat" 2>/dev/null || true
+	((rc == 0)) || sed 's/^/    /' "$log"
+	rm -f "$log"
+	return "$rc"
+}
+
+# mirror CODENAME [ORIGIN] prints where this machine's apt gets that Debian
+# release from, by its own configuration.
+mirror() {
+	# shellcheck disable=SC2016
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $1" "Origin: ${2:-Debian}" | head -n 1
+}
+
+# lacking prints which of the capabilities NAME=BIT... this process has not.
+lacking() {
+	local effective cap
+	effective=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
+	for cap in "$@"; do
+		((0x$effective >> ${cap#*=} & 1)) || echo "CAP_${cap%=*}"
+	done | paste -sd' '
+}
+
+# check NAME COMMAND... runs COMMAND as one test more, steadily.
+passed=0 failed=0 skipped=0
+check() {
+	local name=$1 start=$SECONDS
+	shift
+	if steadily "      $name" "$@"; then
+		passed=$((passed + 1))
+		echo "ok    $name  $((SECONDS - start))s"
+	else
+		failed=$((failed + 1))
+		echo "FAIL  $name"
+	fi
+}
+
+# verdict ends a script of checks with the one line that counts them, and
+# leaves the counts in the file that XSK_TALLY names.
+verdict() {
+	[[ -z ${XSK_TALLY:-} ]] || echo "$passed $failed $skipped" >"$XSK_TALLY"
+	echo "$passed passed, $failed failed, $skipped skipped"
+	((failed == 0))
+}
+
+# set_up runs scripts/setup, which may ask only where somebody can answer.
+set_up() {
+	local yes=-y
+	[[ ! -t 0 ]] || yes=
+	"$root/scripts/setup" ${yes:+"$yes"}
+}
