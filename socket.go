@@ -161,6 +161,42 @@ func (s *Socket) RxBurst(fill []Addr, rx []Desc) (filled, received int, err erro
 	return b.in, b.out, b.err
 }
 
+// RxBurstWait is RxBurst that waits for a packet if there is none, as PollRx
+// does and with its errors too, for timeout at most: less than 0 waits without
+// limit (ocaml-xsk's Rx_queue.poll_and_consume). While packets come quickly it
+// posts, waits and receives in one crossing.
+func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout time.Duration) (filled, received int, err error) {
+	if w := s.rxWaiter.Load(); w != nil && w.startQuick() {
+		s.Fill.uses++
+		s.Rx.uses++
+		if !s.Rx.gate.enter() {
+			w.endQuick(false)
+			return 0, 0, os.ErrClosed
+		}
+		limit := quickWait
+		if timeout >= 0 {
+			limit = min(limit, timeout)
+		}
+		b := rxBurstWait(s.Fill.c, s.Rx.c, s.fd, fill, rx, limit)
+		s.Rx.gate.leave()
+		w.endQuick(b.out > 0)
+		if b.out > 0 || b.err != nil {
+			return b.in, b.out, s.fail("wake rx", kickError(b.err))
+		}
+		filled = b.in
+	}
+	n, received, err := s.RxBurst(fill[filled:], rx)
+	filled += n
+	if received > 0 || err != nil || timeout == 0 || len(rx) == 0 {
+		return filled, received, err
+	}
+	if _, err := s.PollRx(timeout); err != nil {
+		return filled, 0, err
+	}
+	n, received, err = s.RxBurst(fill[filled:], rx)
+	return filled + n, received, err
+}
+
 // TxBurst does one round of sending in one crossing: it takes sent frames back
 // into done, queues tx, and kicks the kernel for as long as that makes
 // progress, reaping and queueing more as room appears. Copy mode takes 32
@@ -218,7 +254,7 @@ func (s *Socket) WakeTx() error {
 // PollRx waits until a packet can be received, for timeout at most: 0 only
 // looks, less than 0 waits without limit (poll with POLLIN; ocaml-xsk's
 // pollin). It reports whether there is one. It holds no thread, but for at most
-// 2 ms while packets come quickly, and wakes a kernel that waits for frames. Errors wrap ENODEV when the interface was
+// 20 ms after packets came quickly, and wakes a kernel that waits for frames. Errors wrap ENODEV when the interface was
 // removed, EINVAL on a socket without RX, and os.ErrClosed when the Socket is
 // closed, also meanwhile.
 func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
@@ -288,7 +324,7 @@ func (s *Socket) waiter(side *atomic.Pointer[waiter], make func() (*waiter, erro
 	return w, err
 }
 
-// waitRx looks, and waits in ppoll if there is nothing.
+// waitRx looks, and waits in poll if there is nothing.
 func (s *Socket) waitRx(limit time.Duration) (bool, error) {
 	if !s.Rx.gate.enter() {
 		return false, os.ErrClosed
@@ -374,7 +410,7 @@ func (s *Socket) updateXSKMap(m XSKMap) error {
 
 // Close unregisters the Socket, ends its use of the rings and deletes it
 // (xsk_socket__delete). It waits for calls in flight, which takes no longer than
-// a burst or 2 ms, and wakes goroutines in PollRx and PollTx. It may be called
+// a burst or 20 ms, and wakes goroutines in PollRx and PollTx. It may be called
 // again, and then does nothing. Frames in its rings and in the kernel come back
 // only by closing the Umem, which also frees the queue of the Umem's first
 // Socket.

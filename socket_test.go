@@ -259,6 +259,52 @@ func TestPollRxWaitsForAPacket(t *testing.T) {
 	})
 }
 
+func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		tx, rx := newPair(t, m, small)
+		_, n, err := rx.RxBurstWait(rx.frames(0, 64), make([]xsk.Desc, 8), 10*time.Millisecond)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		assert.Equal(t, 256-64, rx.Fill.Free(), "posted all the same")
+		const packets = 600
+		go func() {
+			for i := range packets {
+				if i%100 == 0 {
+					time.Sleep(30 * time.Millisecond) // longer than a quick wait
+				}
+				time.Sleep(50 * time.Microsecond)
+				tx.send(t, i, 1, 60)
+			}
+		}()
+		descs, back := make([]xsk.Desc, 8), []xsk.Addr{}
+		for next := 0; next < packets; {
+			filled, n, err := rx.RxBurstWait(back, descs, 5*time.Second)
+			require.NoError(t, err)
+			require.Equal(t, len(back), filled)
+			require.NotZero(t, n)
+			back = back[:0]
+			for _, d := range descs[:n] {
+				require.Equal(t, next, number(t, rx.umem.Bytes(d)))
+				back = append(back, d.Addr)
+				next++
+			}
+		}
+		failed := make(chan error)
+		go func() {
+			_, _, err := rx.RxBurstWait(nil, descs, -1)
+			failed <- err
+		}()
+		time.Sleep(5 * time.Millisecond) // in poll(2), for packets came quickly
+		require.NoError(t, rx.Socket.Close())
+		select {
+		case err := <-failed:
+			assert.ErrorIs(t, err, os.ErrClosed)
+		case <-time.After(5 * time.Second):
+			assert.Fail(t, "still waiting")
+		}
+	})
+}
+
 func TestPollTxWaitsForHalfTheRing(t *testing.T) {
 	a, _ := vethPair(t)
 	uc := small

@@ -17,7 +17,7 @@ const tick = time.Second
 
 // A waiter waits for one direction of a socket, in one of two ways.
 //
-// While packets come quickly it waits in ppoll, in the same crossing as the look
+// While packets come quickly it waits in poll(2), in the same crossing as the look
 // at the ring. That holds a thread, but for quickWait at most, and costs half
 // as much as Go's poller: a goroutine that parks leaves a processor idle, which
 // sends the runtime's monitor thread to sleep and wakes it again, each time.
@@ -29,8 +29,9 @@ const tick = time.Second
 type waiter struct {
 	mu       sync.Mutex // one goroutine waits at a time
 	look     func() (bool, error)
-	wait     func(time.Duration) (bool, error) // look, and ppoll in between; nil without
+	wait     func(time.Duration) (bool, error) // look, and poll(2); nil without
 	quick    bool                              // the last wait was short
+	rounds   int                               // quick waits
 	yielded  time.Time
 	file     *os.File // the epoll
 	park     func(func(uintptr) bool) error
@@ -42,11 +43,15 @@ type waiter struct {
 	err      error
 }
 
-// quickWait is for how long a goroutine may hold a thread. The runtime takes a
-// processor away from one that does after 10 ms.
-const quickWait = 2 * time.Millisecond
+// A wait shorter than quickly makes the next one a quick one, which gives its
+// thread back after quickWait. A limit below the kernel's tick would cost more
+// than it saves: the processor's timer has to be programmed for it, each time.
+const (
+	quickly   = 2 * time.Millisecond
+	quickWait = 20 * time.Millisecond
+)
 
-// quickWaiters are the goroutines in ppoll: at most half the processors, for
+// quickWaiters are the goroutines in poll(2): at most half the processors, for
 // the others must run what becomes ready meanwhile.
 var quickWaiters atomic.Int32
 
@@ -58,14 +63,15 @@ func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(unix.SetNonblock(epfd, true), unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{})); err != nil {
+	err = errors.Join(unix.SetNonblock(epfd, true), unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{}))
+	if err != nil {
 		_ = unix.Close(epfd)
 		return nil, err
 	}
 	w.file = os.NewFile(uintptr(epfd), "AF_XDP epoll")
 	conn, err := w.file.SyscallConn()
 	if err != nil {
-		_ = w.file.Close()
+		w.close()
 		return nil, err
 	}
 	w.park, w.deadline, w.control = conn.Read, w.file.SetReadDeadline, conn.Control
@@ -82,7 +88,7 @@ func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.
 	return w, nil
 }
 
-// close wakes who waits and returns when nobody will look again.
+// close wakes who is parked and returns when nobody will park again.
 func (w *waiter) close() {
 	if w != nil {
 		_ = w.file.Close()
@@ -94,18 +100,18 @@ func (w *waiter) close() {
 func (w *waiter) poll(timeout time.Duration) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	start := time.Now()
-	if w.quick {
-		w.yield(start)
+	if w.startQuick() {
 		limit := quickWait
 		if timeout > 0 {
 			limit = min(limit, timeout)
 		}
-		if ready, err := w.pollQuickly(limit); ready || err != nil {
+		ready, err := w.wait(limit)
+		w.endQuick(ready)
+		if ready || err != nil {
 			return ready, err
 		}
 	}
-	for {
+	for start := time.Now(); ; {
 		next := tick
 		if timeout > 0 {
 			next = min(tick, timeout-time.Since(start))
@@ -114,7 +120,7 @@ func (w *waiter) poll(timeout time.Duration) (bool, error) {
 			return w.look()
 		}
 		if ready, err := w.parkFor(next); ready || err != nil {
-			w.quick = w.wait != nil && time.Since(start) < quickWait
+			w.quick = w.wait != nil && time.Since(start) < quickly
 			return ready, err
 		}
 	}
@@ -123,21 +129,33 @@ func (w *waiter) poll(timeout time.Duration) (bool, error) {
 // yield lets the scheduler in now and then. A goroutine that it has not seen for
 // 10 ms counts as stuck, and one that is in C by then loses its processor every
 // 20 us: that cost a third of a receiver's time.
-func (w *waiter) yield(now time.Time) {
-	if now.Sub(w.yielded) > 5*time.Millisecond {
+func (w *waiter) yield() {
+	if w.rounds++; w.rounds%8 != 0 {
+		return
+	}
+	if now := time.Now(); now.Sub(w.yielded) > 8*time.Millisecond {
 		runtime.Gosched()
 		w.yielded = now
 	}
 }
 
-// pollQuickly waits in ppoll.
-func (w *waiter) pollQuickly(limit time.Duration) (ready bool, err error) {
-	if quickWaiters.Add(1) <= mostQuickWaiters {
-		ready, err = w.wait(limit)
-		w.quick = ready
+// startQuick reports whether the goroutine may wait in poll(2); endQuick must
+// follow.
+func (w *waiter) startQuick() bool {
+	if !w.quick {
+		return false
 	}
+	w.yield()
+	if quickWaiters.Add(1) > mostQuickWaiters {
+		quickWaiters.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (w *waiter) endQuick(ready bool) {
 	quickWaiters.Add(-1)
-	return ready, err
+	w.quick = ready
 }
 
 // parkFor parks in Go's poller for at most d.

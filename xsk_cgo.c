@@ -448,6 +448,21 @@ struct xskgo_burst xskgo_rx_burst(uintptr_t fill, uintptr_t rx, int fd,
 	return b;
 }
 
+/* The same, waiting for a packet for ms if there is none. The kernel's poll
+ * wakes a driver that waits for frames by itself.
+ */
+struct xskgo_burst xskgo_rx_burst_wait(uintptr_t fill, uintptr_t rx, int fd,
+				       const uint64_t *addrs, uint32_t n,
+				       struct xdp_desc *descs, uint32_t m, int ms)
+{
+	struct xskgo_burst b = xskgo_rx_burst(fill, rx, fd, addrs, n, descs, m);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	if (!b.out && m && poll(&p, 1, ms) > 0)
+		b.out = xskgo_rx(rx, descs, m);
+	return b;
+}
+
 /* Reap, queue, kick, reap again, and queue the rest into the room that made.
  * Every further round has queued a descriptor of descs or filled an entry of
  * done, so the two lengths bound it.
@@ -512,18 +527,17 @@ int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd)
 	return err == -ENXIO ? err : device_error(fd);
 }
 
-/* Waits for a packet for ns, less than a second. The kernel's poll wakes a
- * driver that waits for frames by itself.
+/* Waits for a packet for ms. The kernel's poll wakes a driver that waits for
+ * frames by itself.
  */
-int xskgo_rx_wait(uintptr_t fill, uintptr_t rx, int fd, uint32_t ns)
+int xskgo_rx_wait(uintptr_t fill, uintptr_t rx, int fd, int ms)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	struct timespec limit = { .tv_nsec = ns };
 
 	if (received(rx))
 		return 1;
 	xskgo_wake_rx(fill, fd);
-	ppoll(&p, 1, &limit, NULL);
+	poll(&p, 1, ms);
 	return received(rx);
 }
 

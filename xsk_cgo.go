@@ -20,6 +20,8 @@ package xsk
 #cgo nocallback xskgo_tx
 #cgo noescape xskgo_rx_burst
 #cgo nocallback xskgo_rx_burst
+#cgo noescape xskgo_rx_burst_wait
+#cgo nocallback xskgo_rx_burst_wait
 #cgo noescape xskgo_tx_burst
 #cgo nocallback xskgo_tx_burst
 */
@@ -230,6 +232,13 @@ func rxBurst(fill, rx uintptr, fd int, addrs []Addr, descs []Desc) burst {
 	return burst{int(b.in), int(b.out), errno(b.err)}
 }
 
+func rxBurstWait(fill, rx uintptr, fd int, addrs []Addr, descs []Desc, limit time.Duration) burst {
+	a, n := addrBuffer(addrs)
+	d, m := descBuffer(descs)
+	b := C.xskgo_rx_burst_wait(C.uintptr_t(fill), C.uintptr_t(rx), C.int(fd), a, n, d, m, C.int(limit.Milliseconds()))
+	return burst{int(b.in), int(b.out), errno(b.err)}
+}
+
 func txBurst(tx, completion uintptr, fd int, descs []Desc, done []Addr) burst {
 	d, n := descBuffer(descs)
 	a, m := addrBuffer(done)
@@ -247,7 +256,7 @@ func rxReady(fill, rx uintptr, fd int) (bool, error) {
 }
 
 func rxWait(fill, rx uintptr, fd int, limit time.Duration) bool {
-	return C.xskgo_rx_wait(C.uintptr_t(fill), C.uintptr_t(rx), C.int(fd), C.uint32_t(limit)) != 0
+	return C.xskgo_rx_wait(C.uintptr_t(fill), C.uintptr_t(rx), C.int(fd), C.int(limit.Milliseconds())) != 0
 }
 
 func txReady(tx uintptr, fd int) (bool, error) {

@@ -94,13 +94,16 @@ int xskgo_needs_wakeup(uintptr_t prod);
 struct xskgo_burst xskgo_rx_burst(uintptr_t fill, uintptr_t rx, int fd,
 				  const uint64_t *addrs, uint32_t n,
 				  struct xdp_desc *descs, uint32_t m);
+struct xskgo_burst xskgo_rx_burst_wait(uintptr_t fill, uintptr_t rx, int fd,
+				       const uint64_t *addrs, uint32_t n,
+				       struct xdp_desc *descs, uint32_t m, int ms);
 struct xskgo_burst xskgo_tx_burst(uintptr_t tx, uintptr_t comp, int fd,
 				  const struct xdp_desc *descs, uint32_t n,
 				  uint64_t *done, uint32_t m);
 int xskgo_wake_rx(uintptr_t fill, int fd);
 int xskgo_wake_tx(uintptr_t tx, int fd);
 int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd);
-int xskgo_rx_wait(uintptr_t fill, uintptr_t rx, int fd, uint32_t ns);
+int xskgo_rx_wait(uintptr_t fill, uintptr_t rx, int fd, int ms);
 int xskgo_tx_ready(uintptr_t tx, int fd);
 
 void xskgo_kicks(uintptr_t tx, uint64_t *kicks, uint64_t *dropped);

@@ -101,9 +101,9 @@ func run(o *cmdline.Options, verify, ack bool) (corrupt bool, err error) {
 		if o.Count > 0 {
 			want = int(min(uint64(want), o.Count-meter.Packets))
 		}
-		// One crossing gives back the frames of the last round and takes the
-		// packets of this one.
-		filled, n, err := socket.RxBurst(empty, rx[:want])
+		// One crossing gives back the frames of the last round, waits if it must,
+		// and takes the packets of this one.
+		filled, n, err := socket.RxBurstWait(empty, rx[:want], patience)
 		if err != nil && !cmdline.Passing(err) {
 			return false, err
 		}
@@ -123,24 +123,16 @@ func run(o *cmdline.Options, verify, ack bool) (corrupt bool, err error) {
 			}
 		}
 		meter.Add(n, bytes)
-		drained := n < min(want, 64)
-		if acks != nil {
-			if err := acks.received(rx[:n], drained); err != nil {
-				return false, err
-			}
-		}
-		if !drained {
+		if acks == nil {
 			continue
 		}
-		// The frames of so small a burst can wait for the next one.
-		ready, err := socket.PollRx(patience)
+		if n == 0 {
+			err = acks.idle()
+		} else {
+			err = acks.received(rx[:n], n < min(want, 64))
+		}
 		if err != nil {
 			return false, err
-		}
-		if !ready && acks != nil {
-			if err := acks.idle(); err != nil {
-				return false, err
-			}
 		}
 	}
 	if acks != nil {
