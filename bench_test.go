@@ -1,0 +1,239 @@
+package xsk_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/ringbench"
+)
+
+// The rings of these benchmarks lie in plain memory and the kernel is two
+// stores (package ringbench): they measure what the program's side of a ring
+// costs, and need no privilege. What a program then does with each packet is
+// left out. It is the same however the burst came, and the place of its loop in
+// the binary alone moves it by 0.5 ns a packet.
+
+var burstSizes = []int{1, 8, 16, 64, 256}
+
+// A program moves packets through the rings of one socket.
+type program struct {
+	rings  *ringbench.Rings
+	socket *xsk.Socket
+	addrs  []xsk.Addr
+	descs  []xsk.Desc
+}
+
+func newProgram(tb testing.TB) *program {
+	r := ringbench.New(xsk.DefaultRingSize)
+	tb.Cleanup(r.Free)
+	return &program{
+		rings:  r,
+		socket: xsk.NewPlainSocket(r.Fill, r.Completion, r.Rx, r.Tx),
+		addrs:  make([]xsk.Addr, slices.Max(burstSizes)),
+		descs:  make([]xsk.Desc, slices.Max(burstSizes)),
+	}
+}
+
+// Each way to receive or send moves a number of bursts of n packets and returns
+// how many packets went both ways.
+
+func (p *program) rxBurst(bursts, n int) (packets int) {
+	received := n
+	for range bursts {
+		p.rings.Receive(n)
+		_, received, _ = p.socket.RxBurst(p.addrs[:received], p.descs[:n])
+		packets += received
+	}
+	return packets
+}
+
+func (p *program) rxRings(bursts, n int) (packets int) {
+	received := n
+	for range bursts {
+		p.rings.Receive(n)
+		p.socket.Fill.Produce(p.addrs[:received])
+		received = p.socket.Rx.Consume(p.descs[:n])
+		packets += received
+	}
+	return packets
+}
+
+func (p *program) rxC(bursts, n int) int { return p.rings.ReceiveInC(bursts, n) }
+
+func (p *program) txBurst(bursts, n int) (packets int) {
+	for range bursts {
+		p.rings.Send(n)
+		queued, completed, _ := p.socket.TxBurst(p.descs[:n], p.addrs[:n])
+		packets += min(queued, completed)
+	}
+	return packets
+}
+
+func (p *program) txRings(bursts, n int) (packets int) {
+	for range bursts {
+		p.rings.Send(n)
+		completed := p.socket.Completion.Consume(p.addrs[:n])
+		packets += min(completed, p.socket.Tx.Produce(p.descs[:n]))
+	}
+	return packets
+}
+
+func (p *program) txC(bursts, n int) int { return p.rings.SendInC(bursts, n) }
+
+// cross is what remains of a way when its rings are taken away.
+func (p *program) cross(bursts, n int) int {
+	for range bursts {
+		ringbench.Cross()
+	}
+	return bursts * n
+}
+
+// A way is one way to move packets in one direction.
+type way struct {
+	name string
+	move func(p *program, bursts, n int) int
+}
+
+// The others of a direction are compared with its first.
+var directions = []struct {
+	name string
+	ways []way
+}{
+	{"rx + refill", []way{
+		{"C", (*program).rxC},
+		{"RxBurst", (*program).rxBurst},
+		{"ring calls", (*program).rxRings},
+	}},
+	{"tx + complete", []way{
+		{"C", (*program).txC},
+		{"TxBurst", (*program).txBurst},
+		{"ring calls", (*program).txRings},
+	}},
+}
+
+// BenchmarkRings measures each way by itself.
+func BenchmarkRings(b *testing.B) {
+	for _, d := range directions {
+		for _, w := range d.ways {
+			for _, n := range burstSizes {
+				b.Run(fmt.Sprintf("%s/%s/%d", d.name, w.name, n), func(b *testing.B) {
+					p := newProgram(b)
+					b.ReportAllocs()
+					b.ResetTimer()
+					packets := w.move(p, b.N, n)
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(packets), "ns/packet")
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkCompare measures all ways side by side and prints a table of
+// medians. The clock of a core drifts by half within minutes, so each way runs
+// for a window of 100 us and then it is another's turn, in a new order every
+// round; a difference is the median of those within a round.
+// "-benchtime 1000x" takes 1000 rounds of 3 ms.
+func BenchmarkCompare(b *testing.B) {
+	p := newProgram(b)
+	empty := newSeries(p, way{"crossing", (*program).cross}, 1)
+	all := []*series{empty}
+	for _, d := range directions {
+		for _, w := range d.ways {
+			for _, n := range burstSizes {
+				all = append(all, newSeries(p, w, n))
+			}
+		}
+	}
+	order := slices.Clone(all)
+	for b.Loop() {
+		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, s := range order {
+			s.measure(p)
+		}
+	}
+	fmt.Printf("\nns per packet, medians of %d windows of %v; an empty call into C takes %.0f ns\n",
+		len(empty.ns), window, median(empty.ns))
+	all = all[1:]
+	for _, d := range directions {
+		n := len(d.ways) * len(burstSizes)
+		printTable(d.name, d.ways, all[:n])
+		all = all[n:]
+	}
+}
+
+const window = 100 * time.Microsecond
+
+// A series is what was measured of one way with one burst size.
+type series struct {
+	way    way
+	size   int
+	bursts int       // that fill a window
+	ns     []float64 // per packet, by round
+	allocs float64   // per burst
+}
+
+func newSeries(p *program, w way, size int) *series {
+	s := &series{way: w, size: size, bursts: 1}
+	took := s.run(p)
+	for ; took < window; took = s.run(p) {
+		s.bursts *= 2
+	}
+	s.bursts = max(1, int(int64(s.bursts)*int64(window)/int64(took)))
+	s.allocs = testing.AllocsPerRun(10, func() { w.move(p, 100, size) }) / 100
+	return s
+}
+
+func (s *series) run(p *program) time.Duration {
+	start := time.Now()
+	packets := s.way.move(p, s.bursts, s.size)
+	took := time.Since(start)
+	if packets != s.bursts*s.size {
+		panic(fmt.Sprintf("%s moved %d packets instead of %d", s.way.name, packets, s.bursts*s.size))
+	}
+	return took
+}
+
+func (s *series) measure(p *program) {
+	s.ns = append(s.ns, float64(s.run(p))/float64(s.bursts*s.size))
+}
+
+// printTable prints a line for each burst size. all has the series of each way
+// in turn, by burst size.
+func printTable(name string, ways []way, all []*series) {
+	fmt.Println()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "%s\t%s\t", name, ways[0].name)
+	for _, way := range ways[1:] {
+		fmt.Fprintf(w, "%s\t- %s\t/ %s\tallocs\t", way.name, ways[0].name, ways[0].name)
+	}
+	fmt.Fprintln(w)
+	for i, size := range burstSizes {
+		first := all[i]
+		fmt.Fprintf(w, "burst %d\t%.2f\t", size, median(first.ns))
+		for j := range ways[1:] {
+			s := all[(j+1)*len(burstSizes)+i]
+			more := make([]float64, len(s.ns))
+			for k := range more {
+				more[k] = s.ns[k] - first.ns[k]
+			}
+			fmt.Fprintf(w, "%.2f\t%+.2f\t%.2f\t%g\t", median(s.ns), median(more), median(s.ns)/median(first.ns), s.allocs)
+		}
+		fmt.Fprintln(w)
+	}
+	_ = w.Flush()
+}
+
+// median is the middle of values.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	if len(sorted) == 0 {
+		return 0
+	}
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
