@@ -22,7 +22,7 @@ import (
 )
 
 // redirect attaches a program that redirects every packet through its map.
-func redirect(t *testing.T, ifname string, m mode) xsk.XSKMap {
+func redirect(t testing.TB, ifname string, m mode) xsk.XSKMap {
 	t.Helper()
 	p, err := bpf.Attach(ifname, bpf.Options{
 		Filter: bpf.Filter{All: true},

@@ -3,7 +3,9 @@ package xsk_test
 import (
 	"encoding/binary"
 	"errors"
+	"flag"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,7 +18,15 @@ import (
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
-func TestMain(m *testing.M) { testns.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testns.Inside() {
+		// An Example cannot skip itself, and eth0 here would be the machine's own.
+		skip := flag.Lookup("test.skip").Value
+		_ = skip.Set(strings.TrimSuffix("^Example|"+skip.String(), "|"))
+	}
+	testns.Main(m, plug)
+}
 
 // A mode is a way for the receiving end's program to be attached.
 type mode struct {

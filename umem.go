@@ -59,6 +59,7 @@ type Umem struct {
 	leaked  bool          // libxdp counts a socket that it could not open
 	queues  []*queueRings // those with living sockets, the first socket's first
 	own     *queueRings   // Fill and Completion
+	config  UmemConfig    // complete
 	flags   BindFlags     // of the first bind, which later sockets inherit
 	spent   error         // why no further socket can be bound
 	tried   [2]int        // RX and TX ring sizes that a failed first bind has set up for good
@@ -137,7 +138,7 @@ func newUmem(cfg *UmemConfig) (*Umem, error) {
 		u.unmap()
 		return nil, explainUmem(err, &c)
 	}
-	u.Fill, u.Completion, u.netns = u.own.fill, u.own.completion, netns(u.fd)
+	u.Fill, u.Completion, u.config, u.netns = u.own.fill, u.own.completion, c, netns(u.fd)
 	return u, nil
 }
 
@@ -206,21 +207,30 @@ func (u *Umem) mapArea(c *UmemConfig) error {
 		u.area = c.Area
 		return nil
 	}
-	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_SHARED | unix.MAP_ANONYMOUS
-	size := c.Frames * c.FrameSize
 	var err error
-	if c.HugePages {
-		rounded := (size + hugePage - 1) &^ (hugePage - 1)
-		u.mapped, err = unix.Mmap(-1, 0, rounded, prot, flags|unix.MAP_HUGETLB|unix.MAP_POPULATE)
-		u.huge = err == nil
+	if u.mapped, u.huge, err = mapFrames(c); err != nil {
+		return err
 	}
-	if !u.huge {
-		if u.mapped, err = unix.Mmap(-1, 0, size, prot, flags|unix.MAP_POPULATE); err != nil {
-			return explained(err, "map %d frames of %d bytes", c.Frames, c.FrameSize)
-		}
-	}
+	size := c.Frames * c.FrameSize
 	u.area = u.mapped[:size:size]
 	return nil
+}
+
+// mapFrames maps memory for the frames, in huge pages if c asks for them and
+// there are any.
+func mapFrames(c *UmemConfig) (mapping []byte, huge bool, err error) {
+	const prot, flags = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_SHARED | unix.MAP_ANONYMOUS | unix.MAP_POPULATE
+	size := c.Frames * c.FrameSize
+	if c.HugePages {
+		rounded := (size + hugePage - 1) &^ (hugePage - 1)
+		if mapping, err = unix.Mmap(-1, 0, rounded, prot, flags|unix.MAP_HUGETLB); err == nil {
+			return mapping, true, nil
+		}
+	}
+	if mapping, err = unix.Mmap(-1, 0, size, prot, flags); err != nil {
+		return nil, false, explained(err, "map %d frames of %d bytes", c.Frames, c.FrameSize)
+	}
+	return mapping, false, nil
 }
 
 func (u *Umem) unmap() {
@@ -293,6 +303,9 @@ func (u *Umem) MaxPacket() int { return int(u.frameSize) - u.headroom - xdpHeadr
 // falls back to ordinary pages, and this says so.
 func (u *Umem) HugePages() bool { return u.huge }
 
+// Config is the Umem's configuration with the defaults filled in.
+func (u *Umem) Config() UmemConfig { return u.config }
+
 // FD is the Umem's file descriptor (xsk_umem__fd), -1 after Close. It stays the
 // Umem's; do not close it.
 func (u *Umem) FD() int {
@@ -302,6 +315,13 @@ func (u *Umem) FD() int {
 		return -1
 	}
 	return u.fd
+}
+
+// unbound reports whether no socket was ever bound to u.
+func (u *Umem) unbound() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.own.bound
 }
 
 // String describes the Umem, as in "4096 frames of 2048 bytes, huge pages".

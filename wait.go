@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,20 +28,23 @@ const tick = time.Second
 // socket is only while somebody is parked: otherwise each packet would wake an
 // idle thread that finds nothing to do.
 type waiter struct {
-	mu       sync.Mutex // one goroutine waits at a time
-	look     func() (bool, error)
-	wait     func(time.Duration) (bool, error) // look, and poll(2); nil without
-	quick    bool                              // the last wait was short
-	rounds   int                               // quick waits
-	yielded  time.Time
-	file     *os.File // the epoll
-	park     func(func(uintptr) bool) error
-	deadline func(time.Time) error
-	lookIn   func(uintptr) bool // made once: a park allocates nothing
-	disarm   func(uintptr)
-	control  func(func(uintptr)) error
-	ready    bool
-	err      error
+	busy    sync.Mutex // one goroutine waits at a time
+	look    func() (bool, error)
+	wait    func(time.Duration) (bool, error) // look, and poll(2); nil without
+	quick   bool                              // the last wait was short
+	rounds  int                               // quick waits
+	yielded time.Time
+	file    *os.File // the epoll
+	park    func(func(uintptr) bool) error
+	lookIn  func(uintptr) bool // made once: a park allocates nothing
+	disarm  func(uintptr)
+	control func(func(uintptr)) error
+	ready   bool
+	err     error
+
+	mu       sync.Mutex            // guards the rest
+	set      func(time.Time) error // the file's deadline
+	deadline time.Time             // the user's; zero for none
 }
 
 // A wait shorter than quickly makes the next one a quick one, which gives its
@@ -74,7 +78,7 @@ func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.
 		w.close()
 		return nil, err
 	}
-	w.park, w.deadline, w.control = conn.Read, w.file.SetReadDeadline, conn.Control
+	w.park, w.set, w.control = conn.Read, w.file.SetReadDeadline, conn.Control
 	armed, disarmed := unix.EpollEvent{Events: events}, unix.EpollEvent{}
 	w.lookIn = func(epfd uintptr) bool {
 		if w.err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, fd, &armed); w.err == nil {
@@ -98,19 +102,8 @@ func (w *waiter) close() {
 // poll looks, and waits until look says ready, fails, or timeout has passed;
 // less than 0 never passes.
 func (w *waiter) poll(timeout time.Duration) (bool, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.startQuick() {
-		limit := quickWait
-		if timeout > 0 {
-			limit = min(limit, timeout)
-		}
-		ready, err := w.wait(limit)
-		w.endQuick(ready)
-		if ready || err != nil {
-			return ready, err
-		}
-	}
+	w.busy.Lock()
+	defer w.busy.Unlock()
 	for start := time.Now(); ; {
 		next := tick
 		if timeout > 0 {
@@ -119,11 +112,33 @@ func (w *waiter) poll(timeout time.Duration) (bool, error) {
 		if next <= 0 {
 			return w.look()
 		}
-		if ready, err := w.parkFor(next); ready || err != nil {
-			w.quick = w.wait != nil && time.Since(start) < quickly
+		if ready, err := w.waitFor(next); ready || err != nil {
 			return ready, err
 		}
 	}
+}
+
+// await waits for a tick at most. It answers os.ErrDeadlineExceeded once the
+// user's deadline has passed.
+func (w *waiter) await() (bool, error) {
+	w.busy.Lock()
+	defer w.busy.Unlock()
+	return w.waitFor(tick)
+}
+
+// waitFor waits for at most d, quickly first if the last wait was a short one.
+func (w *waiter) waitFor(d time.Duration) (bool, error) {
+	if w.startQuick() {
+		ready, err := w.wait(w.beforeDeadline(min(d, quickWait)))
+		w.endQuick(ready)
+		if ready || err != nil {
+			return ready, err
+		}
+	}
+	start := time.Now()
+	ready, err := w.parkFor(d)
+	w.quick = ready && w.wait != nil && time.Since(start) < quickly
+	return ready, err
 }
 
 // yield lets the scheduler in now and then. A goroutine that it has not seen for
@@ -164,8 +179,8 @@ func (w *waiter) endQuick(ready bool) {
 // reset its readiness: a packet that comes between a look outside and the park
 // would wake nobody.
 func (w *waiter) parkFor(d time.Duration) (bool, error) {
-	if w.deadline(time.Now().Add(d)) != nil {
-		return false, os.ErrClosed
+	if err := w.arm(time.Now().Add(d)); err != nil {
+		return false, err
 	}
 	w.ready, w.err = false, nil
 	err := w.park(w.lookIn)
@@ -177,4 +192,189 @@ func (w *waiter) parkFor(d time.Duration) (bool, error) {
 		return false, os.ErrClosed // RawConn's own error is not ErrClosed
 	}
 	return false, nil
+}
+
+// arm sets the file's deadline to until, or to the user's if that is sooner.
+func (w *waiter) arm(until time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.deadline.IsZero() {
+		if !time.Now().Before(w.deadline) {
+			return os.ErrDeadlineExceeded
+		}
+		if w.deadline.Before(until) {
+			until = w.deadline
+		}
+	}
+	if w.set(until) != nil {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// beforeDeadline is d, or what is left before the user's deadline.
+func (w *waiter) beforeDeadline(d time.Duration) time.Duration {
+	if until := w.userDeadline(); !until.IsZero() {
+		return max(min(d, time.Until(until)), 0)
+	}
+	return d
+}
+
+// userDeadline is the user's deadline; zero for none.
+func (w *waiter) userDeadline() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.deadline
+}
+
+// setDeadline sets the user's deadline, also for a wait that is under way: a
+// parked goroutine wakes, and arms itself with the new one.
+func (w *waiter) setDeadline(t time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deadline = t
+	if w.set(time.Now()) != nil {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// nudge wakes a parked goroutine, which looks at everything again.
+func (w *waiter) nudge() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = w.set(time.Now())
+}
+
+// PollRx waits until a packet can be received, for timeout at most: 0 only
+// looks, less than 0 waits without limit (poll with POLLIN; ocaml-xsk's
+// pollin). It reports whether there is one. It holds no thread, but for at most
+// 20 ms after packets came quickly, and wakes a kernel that waits for frames. Errors wrap ENODEV when the interface was
+// removed, EINVAL on a socket without RX, and os.ErrClosed when the Socket is
+// closed, also meanwhile.
+func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
+	s.Rx.uses++
+	if w := s.rxWaiter.Load(); w != nil && timeout != 0 {
+		ready, err := w.poll(timeout)
+		return ready, s.fail("poll", err)
+	}
+	return s.firstPoll(timeout, &s.Rx.ring, s.lookRx, s.receiveWaiter)
+}
+
+// PollTx waits until at least half of the TX ring is free, for timeout at most
+// (poll with POLLOUT; ocaml-xsk's pollout). It kicks the kernel to get there,
+// but reaps nothing: with a full completion ring it waits in vain. With room in
+// the ring it is content, also when the interface is gone. Otherwise it is as
+// PollRx.
+func (s *Socket) PollTx(timeout time.Duration) (bool, error) {
+	s.Tx.uses++
+	if w := s.txWaiter.Load(); w != nil && timeout != 0 {
+		ready, err := w.poll(timeout)
+		return ready, s.fail("poll", err)
+	}
+	return s.firstPoll(timeout, &s.Tx.ring, s.lookTx, s.sendWaiter)
+}
+
+// firstPoll looks, and makes the waiter if there is need to wait: it costs a
+// descriptor.
+func (s *Socket) firstPoll(timeout time.Duration, r *ring, look func() (bool, error), make func() (*waiter, error)) (bool, error) {
+	if !r.gate.enter() {
+		return false, s.fail("poll", os.ErrClosed)
+	}
+	r.gate.leave()
+	if r.c == 0 {
+		return false, s.fail("poll", invalid("the socket has no ring for this direction"))
+	}
+	if timeout == 0 {
+		ready, err := look()
+		return ready, s.fail("poll", err)
+	}
+	w, err := make()
+	if err != nil {
+		return false, s.fail("poll", err)
+	}
+	ready, err := w.poll(timeout)
+	return ready, s.fail("poll", err)
+}
+
+func (s *Socket) receiveWaiter() (*waiter, error) {
+	return s.waiter(&s.rxWaiter, func() (*waiter, error) {
+		return newWaiter(s.fd, unix.EPOLLIN, s.lookRx, s.waitRx)
+	})
+}
+
+func (s *Socket) sendWaiter() (*waiter, error) {
+	return s.waiter(&s.txWaiter, func() (*waiter, error) {
+		return newWaiter(s.fd, unix.EPOLLOUT, s.lookTx, nil)
+	})
+}
+
+// waiter makes a direction's waiter, unless somebody has.
+func (s *Socket) waiter(side *atomic.Pointer[waiter], make func() (*waiter, error)) (*waiter, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, os.ErrClosed
+	}
+	if w := side.Load(); w != nil {
+		return w, nil
+	}
+	w, err := make()
+	if err == nil {
+		side.Store(w)
+	}
+	return w, err
+}
+
+// waitRx looks, and waits in poll if there is nothing.
+func (s *Socket) waitRx(limit time.Duration) (bool, error) {
+	if !s.Rx.gate.enter() {
+		return false, os.ErrClosed
+	}
+	defer s.Rx.gate.leave()
+	return rxWait(s.Fill.c, s.Rx.c, s.fd, limit), nil
+}
+
+func (s *Socket) lookRx() (bool, error) {
+	if !s.Rx.gate.enter() {
+		return false, os.ErrClosed
+	}
+	defer s.Rx.gate.leave()
+	ready, err := rxReady(s.Fill.c, s.Rx.c, s.fd)
+	return ready, s.latch(ready, err)
+}
+
+func (s *Socket) lookTx() (bool, error) {
+	if !s.Tx.gate.enter() {
+		return false, os.ErrClosed
+	}
+	defer s.Tx.gate.leave()
+	ready, err := txReady(s.Tx.c, s.fd)
+	return ready, s.latch(ready, err)
+}
+
+// gone looks for the error of an interface that went away, whatever the rings
+// hold.
+func (s *Socket) gone() error {
+	if !s.Rx.gate.enter() {
+		return os.ErrClosed
+	}
+	defer s.Rx.gate.leave()
+	errno, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = syscall.Errno(errno)
+	}
+	return s.latch(false, err)
+}
+
+// latch keeps a device error for both directions and all later calls: the
+// kernel clears SO_ERROR as it tells it.
+func (s *Socket) latch(ready bool, err error) error {
+	if err == syscall.ENETDOWN || err == syscall.ENXIO {
+		s.deviceError.Store(int32(err.(syscall.Errno)))
+	}
+	if kept := s.deviceError.Load(); kept != 0 && !ready {
+		return goneError(syscall.Errno(kept))
+	}
+	return err
 }

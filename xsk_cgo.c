@@ -8,8 +8,10 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/bpf.h>
@@ -582,6 +584,39 @@ int xskgo_options(int fd, uint32_t *flags)
 		return -errno;
 	*flags = options.flags;
 	return 0;
+}
+
+/* Lingering --------------------------------------------------------------
+ *
+ * Go's timers are a millisecond coarse in an idle program, and the kernel adds
+ * 50 us of slack of its own unless told otherwise.
+ */
+void xskgo_linger(uint32_t ns)
+{
+	struct timespec until;
+	long slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += min(ns, 1000000);
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
+	if (slack > 0)
+		prctl(PR_SET_TIMERSLACK, slack, 0, 0, 0);
+}
+
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9
+#endif
+
+/* How many packets copy mode sends a kick; 32 before Linux 6.17. */
+int xskgo_set_tx_budget(int fd, uint32_t packets)
+{
+	return setsockopt(fd, SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &packets, sizeof(packets)) ? -errno : 0;
 }
 
 /* Printing --------------------------------------------------------------- */

@@ -281,6 +281,12 @@ func zeroCopy(fd int) (bool, error) {
 	return flags&C.XDP_OPTIONS_ZEROCOPY != 0, err
 }
 
+func linger(ns int) { C.xskgo_linger(C.uint32_t(ns)) }
+
+func setTxBudget(fd, packets int) error {
+	return errno(C.xskgo_set_tx_budget(C.int(fd), C.uint32_t(packets)))
+}
+
 // libxdp prints to stderr unless told otherwise. It belongs to this package,
 // so it starts out silent; libbpf, which the whole process shares, is left as
 // it is until SetLibbpfLogger.

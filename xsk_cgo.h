@@ -110,6 +110,10 @@ void xskgo_kicks(uintptr_t tx, uint64_t *kicks, uint64_t *dropped);
 int xskgo_stats(int fd, struct xdp_statistics *stats);
 int xskgo_options(int fd, uint32_t *flags);
 
+/* Sleeps for up to a millisecond, to the microsecond. */
+void xskgo_linger(uint32_t ns);
+int xskgo_set_tx_budget(int fd, uint32_t packets);
+
 /* Where libxdp and libbpf print: on sends their text to xskgoLog. */
 void xskgo_print_libxdp(int on);
 int xskgo_print_libbpf(int on);

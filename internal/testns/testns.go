@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -27,17 +28,20 @@ const inside = "XSK_TESTNS_INSIDE"
 // strict makes a test that cannot run a failure: scripts/test sets it.
 const strict = "XSK_TEST_STRICT"
 
-// Main runs the tests of m inside new network and mount namespaces and exits.
-// Without root they run where they are, and each test that calls Kernel skips.
-func Main(m *testing.M) {
-	if os.Getenv(inside) != "" {
-		if err := furnish(); err != nil {
-			fmt.Fprintln(os.Stderr, "testns:", err)
-			os.Exit(1)
+// Main runs the tests of m inside new network and mount namespaces and exits;
+// setup, if any, is called there first. Without root they run where they are,
+// and each test that calls Kernel skips.
+func Main(m *testing.M, setup ...func() error) {
+	if Inside() {
+		for _, prepare := range append([]func() error{furnish}, setup...) {
+			if err := prepare(); err != nil {
+				fmt.Fprintln(os.Stderr, "testns:", err)
+				os.Exit(1)
+			}
 		}
 		os.Exit(m.Run())
 	}
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 || fuzzing() {
 		os.Exit(m.Run())
 	}
 	// Pdeathsig fires when the thread that started the child ends.
@@ -62,6 +66,14 @@ func Main(m *testing.M) {
 	os.Exit(1)
 }
 
+// fuzzing reports whether this is "go test -fuzz", which talks to its workers
+// over descriptors that would not come along.
+func fuzzing() bool {
+	return slices.ContainsFunc(os.Args, func(arg string) bool {
+		return strings.HasPrefix(arg, "-test.fuzz=") || strings.HasPrefix(arg, "-test.fuzzworker")
+	})
+}
+
 // furnish makes the new namespaces usable: private mounts, a /sys that shows
 // this network, a bpffs, loopback, and no IPv6 chatter.
 func furnish() error {
@@ -78,20 +90,31 @@ func furnish() error {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 	}
+	if err := noIPv6(); err != nil {
+		return err
+	}
+	return ip("link", "set", "lo", "up")
+}
+
+// noIPv6 turns IPv6 off in the network of the calling thread.
+func noIPv6() error {
 	for _, scope := range []string{"all", "default"} {
 		path := "/proc/sys/net/ipv6/conf/" + scope + "/disable_ipv6"
 		if err := os.WriteFile(path, []byte("1"), 0); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}
-	return ip("link", "set", "lo", "up")
+	return nil
 }
+
+// Inside reports whether Main has put this process into namespaces of its own.
+func Inside() bool { return os.Getenv(inside) != "" }
 
 // Kernel says that t needs the real kernel and root. In scripts/test a machine
 // that has neither is a failure; in a plain "go test" it is a skip.
 func Kernel(t testing.TB) {
 	t.Helper()
-	if os.Getenv(inside) != "" {
+	if Inside() {
 		return
 	}
 	if os.Getenv(strict) != "" {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,4 +35,27 @@ func TestVersionComparesMajorAndMinor(t *testing.T) {
 	assert.Less(t, version("6.9 generic multi-buffer"), version("6.18.44-x"))
 	assert.Less(t, version("5.15.0-100-generic"), version("6.1"))
 	assert.Equal(t, version("6.9"), version("6.9-rc3"))
+}
+
+func TestPeerIsASecondNetworkAtTheFarEnd(t *testing.T) {
+	p := MakePeer(t)
+	here, err := net.ListenPacket("udp", "192.0.2.1:7")
+	require.NoError(t, err)
+	defer here.Close()
+	there, err := p.Dial("192.0.2.1:7")
+	require.NoError(t, err)
+	defer there.Close()
+	_, err = there.Write([]byte("hello"))
+	require.NoError(t, err)
+	require.NoError(t, here.SetDeadline(time.Now().Add(5*time.Second)))
+	buf := make([]byte, 9)
+	n, from, err := here.ReadFrom(buf)
+	require.NoError(t, err)
+	assert.Equal(t, "hello", string(buf[:n]))
+	assert.Equal(t, there.LocalAddr().String(), from.String())
+	require.NoError(t, p.Do(func() error {
+		_, err := net.InterfaceByName(p.Near)
+		assert.Error(t, err)
+		return nil
+	}))
 }

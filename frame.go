@@ -1,0 +1,111 @@
+package xsk
+
+import "unsafe"
+
+// A Frame is one whole packet, or one empty frame to write a packet into.
+//
+// [Queue.Receive] lends frames: they are the program's until the next Receive,
+// unless Keep ends the loan in the program's favour. [Queue.Alloc] gives empty
+// ones for good. [Queue.Send] takes a frame away, Free gives it back; after
+// either, and after the end of a loan, every copy of the Frame is stale, and
+// using one is an error that names its address.
+//
+// Change Data to change the packet: write into it, reslice it to trim, append
+// within its capacity, which ends where the frame ends. A loop over frames by
+// value changes copies: write f := &frames[i].
+type Frame struct {
+	Data  []byte  // the packet, or its first part
+	Frags []Frame // the other parts of a packet that spans frames, with BindMultiBuffer
+
+	pool  *pool
+	index uint32
+	gen   uint32
+}
+
+// Len is the length of the whole packet in bytes.
+func (f *Frame) Len() int {
+	n := len(f.Data)
+	for i := range f.Frags {
+		n += len(f.Frags[i].Data)
+	}
+	return n
+}
+
+// CopyTo copies the whole packet into dst, as much as fits, and returns how
+// many bytes it copied.
+func (f *Frame) CopyTo(dst []byte) int {
+	n := copy(dst, f.Data)
+	for i := range f.Frags {
+		n += copy(dst[n:], f.Frags[i].Data)
+	}
+	return n
+}
+
+// Prepend grows Data by n bytes at the front, over the room that the frame has
+// before the packet: at least 256 bytes in a received or a new frame. The
+// bytes hold whatever was there. It reports false, and changes nothing, when
+// the frame has no such room.
+func (f *Frame) Prepend(n int) bool {
+	if f.pool == nil || f.pool.area == nil || n < 0 {
+		return false
+	}
+	start := f.offset()
+	first := int64(f.index) * int64(f.pool.frameSize)
+	if start-int64(n) < first || start > first+int64(f.pool.frameSize) {
+		return false
+	}
+	from := start - int64(n)
+	f.Data = f.pool.area[from : start+int64(len(f.Data)) : first+int64(f.pool.frameSize)]
+	return true
+}
+
+// offset is where Data begins in the Umem; anything at all if Data is not
+// memory of the Umem.
+func (f *Frame) offset() int64 {
+	return int64(uintptr(unsafe.Pointer(unsafe.SliceData(f.Data))) - f.pool.base)
+}
+
+// Keep ends the loan of a received frame in the program's favour: it is the
+// program's until it is sent or freed, in any goroutine. Call it in the
+// goroutine that received the frame, before its next Receive. Keeping a frame
+// that is the program's already does nothing; Keep panics on a stale one.
+func (f *Frame) Keep() {
+	if f.pool == nil {
+		return
+	}
+	f.pool.mu.Lock()
+	defer f.pool.mu.Unlock()
+	f.pool.keep(f)
+	if len(f.Frags) == 0 {
+		return
+	}
+	// The Queue uses the array behind Frags again.
+	f.Frags = append([]Frame(nil), f.Frags...)
+	for i := range f.Frags {
+		f.pool.keep(&f.Frags[i])
+	}
+}
+
+// Free gives the frame back; see the function of that name.
+func (f *Frame) Free() {
+	one := [1]Frame{*f}
+	Free(one[:])
+}
+
+// Free gives frames back to the memory they came from, with one lock for the
+// lot. Lent frames may be freed too. It may be called from any goroutine, also
+// after the Queue is closed, and ignores the zero Frame. It panics on a stale
+// frame, one that was sent, freed or lent out again: somebody else owns it now.
+func Free(frames []Frame) {
+	for len(frames) > 0 {
+		p := frames[0].pool
+		n := 1
+		for n < len(frames) && frames[n].pool == p {
+			n++
+		}
+		if p != nil {
+			p.giveBack(frames[:n])
+		}
+		frames = frames[n:]
+	}
+}

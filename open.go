@@ -1,0 +1,320 @@
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Config describes a Queue. Only XSKMap, or LibxdpProgram in its place, must be
+// set, unless the Queue only sends.
+type Config struct {
+	Umem          *Umem         // share this memory; nil maps a new one per queue
+	UmemConfig    UmemConfig    // of the new memory; ignored when Umem is set
+	SocketConfig  SocketConfig  // BindNeedWakeup is always added
+	XSKMap        XSKMap        // where the queue registers: bpf.Attach's Program, or a map of your own
+	LibxdpProgram bool          // let libxdp attach its own program instead, as C programs do
+	RxFrames      int           // most frames the kernel has to receive into; default half the Umem's
+	Linger        time.Duration // gather packets for so long, up to 1 ms, once the first has come; default 0
+	Queues        []int         // OpenAll: these only; default all
+}
+
+// Open binds a Queue to a queue of the interface. It never attaches a program
+// by itself: without XSKMap it is an error, unless the Queue only sends
+// (SocketConfig.TxOnly) or LibxdpProgram is set. The map stays the caller's.
+//
+// A nil Umem maps memory for this Queue alone, 16 MiB by default, which Close
+// returns. Queues on a Umem of the caller's share its frames: their RxFrames
+// together must fit. A queue that was closed a moment ago is waited for; see
+// NewSocket, whose errors are returned too.
+func Open(ifname string, queue int, cfg *Config) (*Queue, error) {
+	var c Config
+	if cfg != nil {
+		c = *cfg
+	}
+	q, err := open(ifname, queue, &c)
+	if err != nil {
+		return nil, failed(fmt.Sprintf("open %s queue %d", ifname, queue), err)
+	}
+	return q, nil
+}
+
+func open(ifname string, queue int, c *Config) (*Queue, error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	q := &Queue{
+		name:     fmt.Sprintf("%s queue %d", ifname, queue),
+		ifname:   ifname,
+		queue:    queue,
+		rxFrames: c.RxFrames,
+		linger:   c.Linger,
+		multi:    c.SocketConfig.BindFlags&BindMultiBuffer != 0,
+		rxOnly:   c.SocketConfig.RxOnly,
+		txOnly:   c.SocketConfig.TxOnly,
+	}
+	if err := q.useMemory(c); err != nil {
+		return nil, err
+	}
+	if err := q.bind(c); err != nil {
+		q.dropMemory()
+		return nil, err
+	}
+	q.ready.Store(true)
+	return q, nil
+}
+
+// complete fills in the defaults and checks what a Queue adds to NewUmem's and
+// NewSocket's rules.
+func (c *Config) complete() error {
+	s := &c.SocketConfig
+	switch {
+	case c.XSKMap != nil && c.LibxdpProgram:
+		return invalid("XSKMap and LibxdpProgram exclude each other")
+	case c.XSKMap == nil && !c.LibxdpProgram && !s.TxOnly:
+		return invalid("nothing would reach the queue: set XSKMap to a bpf.Attach program or a map of your own, or LibxdpProgram")
+	case c.LibxdpProgram && s.TxOnly:
+		return invalid("LibxdpProgram is for receiving, and the queue only sends")
+	case c.Linger < 0:
+		return invalid("Linger %v is negative", c.Linger)
+	case c.RxFrames < 0:
+		return invalid("RxFrames %d is negative", c.RxFrames)
+	}
+	if err := s.complete(); err != nil {
+		return err
+	}
+	if s.BindFlags&BindMultiBuffer != 0 && s.TxSize < 64 {
+		return invalid("TxSize %d is too small for BindMultiBuffer: a packet may take %d entries; 64 will do", s.TxSize, mostFrags)
+	}
+	s.InhibitProgLoad = !c.LibxdpProgram
+	s.BindFlags |= BindNeedWakeup
+	if c.Umem != nil {
+		return c.completeFor(c.Umem.Config())
+	}
+	u := &c.UmemConfig
+	if u.Area != nil {
+		return invalid("UmemConfig.Area: make the Umem with NewUmem and set Umem")
+	}
+	fill, completion := u.FillSize, u.CompletionSize
+	if err := u.complete(); err != nil {
+		return err
+	}
+	c.defaultRxFrames(u.Frames)
+	if fill == 0 {
+		u.FillSize = max(u.FillSize, ceilPower2(c.RxFrames))
+	}
+	if completion == 0 {
+		u.CompletionSize = max(u.CompletionSize, s.TxSize)
+	}
+	return c.completeFor(*u)
+}
+
+func (c *Config) defaultRxFrames(frames int) {
+	switch {
+	case c.SocketConfig.TxOnly:
+		c.RxFrames = 0
+	case c.RxFrames == 0:
+		c.RxFrames = max(frames/2, 1)
+	}
+}
+
+// completeFor holds c against the memory it is to use.
+func (c *Config) completeFor(u UmemConfig) error {
+	c.defaultRxFrames(u.Frames)
+	switch {
+	case c.RxFrames > u.Frames:
+		return invalid("RxFrames %d is more than the Umem's %d frames", c.RxFrames, u.Frames)
+	case c.RxFrames > u.FillSize:
+		return invalid("RxFrames %d is more than the fill ring's %d entries", c.RxFrames, u.FillSize)
+	case !c.SocketConfig.RxOnly && u.CompletionSize < c.SocketConfig.TxSize:
+		return invalid("the completion ring's %d entries are fewer than the TX ring's %d: sending would stall",
+			u.CompletionSize, c.SocketConfig.TxSize)
+	}
+	return nil
+}
+
+// useMemory takes the caller's Umem, or maps one.
+func (q *Queue) useMemory(c *Config) error {
+	if c.Umem != nil {
+		q.umem, q.pool = c.Umem, poolOf(c.Umem)
+		return nil
+	}
+	// The Queue maps the memory itself, so that it outlives the Umem for as long
+	// as the program has frames of it.
+	u := c.UmemConfig
+	mapping, huge, err := mapFrames(&u)
+	if err != nil {
+		return err
+	}
+	u.Area, u.HugePages = mapping[:u.Frames*u.FrameSize], false
+	if q.umem, err = NewUmem(&u); err != nil {
+		_ = unix.Munmap(mapping)
+		return errors.Unwrap(err)
+	}
+	q.umem.huge = huge
+	q.pool, q.ownUmem = newPool(q.umem, mapping), true
+	return nil
+}
+
+func (q *Queue) dropMemory() {
+	if q.ownUmem {
+		_ = q.umem.Close()
+		_ = unix.Munmap(q.pool.mapping)
+	}
+}
+
+// bind gives the Queue its frames and its socket.
+func (q *Queue) bind(c *Config) (err error) {
+	name := queueName{q.ifname, q.queue}
+	if q.number, err = q.pool.enter(q, name); err != nil {
+		return err
+	}
+	r := &q.rx
+	r.descs = make([]Desc, maxBurst+mostFrags)
+	r.loan = make([]uint32, 0, maxBurst+mostFrags)
+	r.post = make([]Addr, 0, max(q.rxFrames, maxBurst+mostFrags))
+	if q.multi {
+		r.frags = make([]Frame, 0, maxBurst+mostFrags)
+	}
+	q.tx.descs, q.tx.done = make([]Desc, 0, maxBurst), make([]Addr, 2*maxBurst)
+
+	// Some drivers want frames at bind.
+	first := q.umem.unbound()
+	if first {
+		r.held = q.pool.adopt(q.number)
+		q.stockUp()
+		r.post = r.post[:copy(r.post, r.post[q.umem.Fill.Produce(r.post):])]
+	}
+	if q.sock, err = NewSocket(q.ifname, q.queue, q.umem, &c.SocketConfig); err != nil {
+		if first {
+			q.pool.abandon(q.number)
+		} else {
+			q.pool.leave(q.number)
+		}
+		return errors.Unwrap(err)
+	}
+	q.pool.mu.Lock()
+	q.pool.reclaim(name)
+	q.pool.mu.Unlock()
+	if err = q.start(c); err != nil {
+		_ = q.sock.Close()
+		q.pool.leave(q.number)
+	}
+	return err
+}
+
+// start makes a bound Queue ready to receive.
+func (q *Queue) start(c *Config) (err error) {
+	if q.rxWait, err = q.sock.receiveWaiter(); err != nil {
+		return err
+	}
+	if q.txWait, err = q.sock.sendWaiter(); err != nil {
+		return err
+	}
+	if !q.rxOnly {
+		// Linux 6.17; without it a kick sends 32 packets, and TxBurst kicks on.
+		_ = setTxBudget(q.sock.FD(), max(c.SocketConfig.TxSize, 32))
+	}
+	if q.txOnly {
+		return nil
+	}
+	q.stockUp()
+	r := &q.rx
+	r.post = r.post[:copy(r.post, r.post[q.sock.Fill.Produce(r.post):])]
+	if err = q.sock.WakeRx(); err != nil && !errors.Is(err, unix.ENETDOWN) {
+		return errors.Unwrap(err)
+	}
+	if c.XSKMap != nil {
+		if err = q.sock.UpdateXSKMap(c.XSKMap); err != nil {
+			return errors.Unwrap(err)
+		}
+	}
+	return nil
+}
+
+// stockUp takes frames to receive into from the pool.
+func (q *Queue) stockUp() {
+	q.pool.mu.Lock()
+	defer q.pool.mu.Unlock()
+	before := len(q.rx.post)
+	q.rx.post = q.pool.stock(q.rx.post, q.number, q.rxFrames-q.rx.held)
+	q.rx.held += len(q.rx.post) - before
+}
+
+// Queues are the queues of one interface, as OpenAll opened them.
+type Queues []*Queue
+
+// OpenAll opens a Queue on every queue of the interface, or on those that
+// Config.Queues names. With a nil Umem each maps memory of its own, which
+// Queues.String sums up; on a Umem of the caller's RxFrames defaults to half
+// the frames divided by the number of queues. On error it closes what it opened.
+func OpenAll(ifname string, cfg *Config) (Queues, error) {
+	var c Config
+	if cfg != nil {
+		c = *cfg
+	}
+	numbers := c.Queues
+	if numbers == nil {
+		n, err := CountQueues(ifname)
+		if err != nil {
+			return nil, err
+		}
+		for i := range n {
+			numbers = append(numbers, i)
+		}
+	}
+	if c.Umem != nil && c.RxFrames == 0 && len(numbers) > 0 {
+		c.RxFrames = max(c.Umem.Frames()/2/len(numbers), 1)
+	}
+	var all Queues
+	for _, n := range numbers {
+		q, err := Open(ifname, n, &c)
+		if err != nil {
+			return nil, errors.Join(err, all.Close())
+		}
+		all = append(all, q)
+	}
+	return all, nil
+}
+
+// Close closes them all and returns every error.
+func (qs Queues) Close() error {
+	var errs []error
+	for _, q := range qs {
+		errs = append(errs, q.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Stats adds up the counts of all.
+func (qs Queues) Stats() QueueStats {
+	var sum QueueStats
+	seen := map[*pool]bool{}
+	for _, q := range qs {
+		s := q.Stats()
+		if seen[q.pool] {
+			s.Frames = FrameCounts{}
+		}
+		seen[q.pool] = true
+		sum.add(s)
+	}
+	return sum
+}
+
+// String says what was bound, a line each, and how much memory it takes.
+func (qs Queues) String() string {
+	var b strings.Builder
+	memory, seen := 0, map[*Umem]bool{}
+	for _, q := range qs {
+		fmt.Fprintln(&b, q)
+		if !seen[q.umem] {
+			memory += q.umem.Frames() * q.umem.FrameSize()
+		}
+		seen[q.umem] = true
+	}
+	fmt.Fprintf(&b, "%d queues, %d KiB of frames", len(qs), memory/1024)
+	return b.String()
+}

@@ -1,0 +1,382 @@
+package xsk_test
+
+import (
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/testns"
+)
+
+var smallQueue = xsk.UmemConfig{Frames: 512, FrameSize: 2048}
+
+// openQueue opens queue 0, with a program of its own in mode m unless cfg has
+// one, and asserts at the end that every frame has one owner.
+func openQueue(t testing.TB, ifname string, m mode, cfg xsk.Config) *xsk.Queue {
+	t.Helper()
+	if cfg.XSKMap == nil && !cfg.SocketConfig.TxOnly && !cfg.LibxdpProgram {
+		cfg.XSKMap = redirect(t, ifname, m)
+	}
+	if cfg.Umem == nil && cfg.UmemConfig.Frames == 0 {
+		cfg.UmemConfig = smallQueue
+	}
+	q, err := xsk.Open(ifname, 0, &cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.NoError(t, q.Balance())
+		assert.Zero(t, q.Strange())
+		assert.NoError(t, q.Close())
+		assert.NoError(t, q.Balance())
+	})
+	return q
+}
+
+// queuePair opens a Queue on each end of a veth pair.
+func queuePair(t testing.TB, m mode, cfg xsk.Config) (a, b *xsk.Queue) {
+	t.Helper()
+	nameA, nameB := vethPair(t)
+	return openQueue(t, nameA, m, cfg), openQueue(t, nameB, m, cfg)
+}
+
+// write allocates n frames and makes packets number first, first+1, ... of them.
+func write(t testing.TB, q *xsk.Queue, first, n, length int) []xsk.Frame {
+	t.Helper()
+	frames, got := make([]xsk.Frame, n), 0
+	for got < n {
+		k, err := q.Alloc(frames[got:])
+		require.NoError(t, err)
+		got += k
+	}
+	for i := range frames {
+		f := &frames[i]
+		f.Data = f.Data[:length]
+		fillPacket(f.Data, first+i)
+	}
+	return frames
+}
+
+func sendPackets(t testing.TB, q *xsk.Queue, first, n, length int) {
+	t.Helper()
+	sent, err := q.Send(write(t, q, first, n, length))
+	require.NoError(t, err)
+	require.Equal(t, n, sent)
+}
+
+func TestQueueEchoesEveryByte(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		client, server := queuePair(t, m, xsk.Config{})
+		const rounds, burst = 50, 64
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			frames := make([]xsk.Frame, burst)
+			for total := 0; total < rounds*burst; {
+				n, err := server.Receive(frames)
+				if !assert.NoError(t, err) {
+					return
+				}
+				total += n
+				sent, err := server.Send(frames[:n])
+				if !assert.NoError(t, err) || !assert.Equal(t, n, sent) {
+					return
+				}
+			}
+		}()
+		frames := make([]xsk.Frame, burst)
+		for round := range rounds {
+			sendPackets(t, client, round*burst, burst, 60+round*20)
+			for got := 0; got < burst; {
+				n, err := client.Receive(frames)
+				require.NoError(t, err)
+				for i := range frames[:n] {
+					f := &frames[i]
+					require.Equal(t, round*burst+got+i, number(t, f.Data))
+					require.Equal(t, 60+round*20, f.Len())
+				}
+				got += n
+			}
+		}
+		<-done
+		s := server.Stats()
+		assert.EqualValues(t, rounds*burst, s.RxPackets)
+		assert.EqualValues(t, rounds*burst, s.TxPackets)
+		assert.Equal(t, 512, s.Frames.Total())
+		assert.NotContains(t, s.String(), "dropped")
+	})
+}
+
+func TestReceiveHonoursDeadlinesAndClose(t *testing.T) {
+	q, _ := queuePair(t, modes[0], xsk.Config{})
+	frames := make([]xsk.Frame, 8)
+	n, err := q.TryReceive(frames)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, q.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+	_, err = q.Receive(frames)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	_, err = q.Receive(frames)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NoError(t, q.SetReadDeadline(time.Time{}))
+	time.AfterFunc(20*time.Millisecond, func() { _ = q.SetReadDeadline(time.Now()) })
+	_, err = q.Receive(frames)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "set while parked")
+	require.NoError(t, q.SetDeadline(time.Time{}))
+	time.AfterFunc(20*time.Millisecond, func() { _ = q.Close() })
+	_, err = q.Receive(frames)
+	require.ErrorIs(t, err, os.ErrClosed)
+	for _, call := range []func([]xsk.Frame) (int, error){q.Receive, q.TryReceive, q.Send, q.TrySend, q.Alloc, q.TryAlloc} {
+		n, err := call(frames)
+		assert.Zero(t, n)
+		assert.ErrorIs(t, err, os.ErrClosed)
+	}
+	assert.ErrorIs(t, q.SetDeadline(time.Now()), os.ErrClosed)
+	require.NoError(t, q.Close())
+}
+
+func TestKeptFramesOutliveLoanAndQueue(t *testing.T) {
+	a, b := queuePair(t, modes[0], xsk.Config{})
+	sendPackets(t, a, 0, 10, 60)
+	frames, kept := make([]xsk.Frame, 10), []xsk.Frame{}
+	for len(kept) < 5 {
+		n, err := b.Receive(frames)
+		require.NoError(t, err)
+		for i := range frames[:n] {
+			if f := &frames[i]; number(t, f.Data)%2 == 0 {
+				f.Keep()
+				kept = append(kept, *f)
+			}
+		}
+	}
+	_, err := b.TryReceive(frames)
+	require.NoError(t, err)
+	assert.Equal(t, 5, b.Stats().Frames.User)
+	require.NoError(t, b.Close())
+	for i := range kept {
+		assert.Equal(t, 2*i, number(t, kept[i].Data))
+		kept[i].Data[0] = 1
+	}
+	xsk.Free(kept)
+	assert.Panics(t, func() { xsk.Free(kept[:1]) })
+}
+
+func TestStaleAndForeignFramesAreRefusedByAddress(t *testing.T) {
+	a, b := queuePair(t, modes[0], xsk.Config{})
+	refused := func(why string, f xsk.Frame) {
+		t.Helper()
+		n, err := a.Send([]xsk.Frame{f})
+		assert.Zero(t, n)
+		assert.ErrorIs(t, err, syscall.EINVAL)
+		assert.ErrorContains(t, err, why)
+		assert.ErrorContains(t, err, "xsk: send "+"va")
+	}
+	f := write(t, a, 0, 1, 60)[0]
+	empty, short, long, outside := f, f, f, f
+	empty.Data = f.Data[:0]
+	short.Data = f.Data[:13]
+	outside.Data = make([]byte, 60)
+	refused("was Data set on a copy?", empty)
+	refused("13 bytes, less than an Ethernet header", short)
+	refused("lies outside of it", outside)
+	long.Data = write(t, a, 1, 1, 60)[0].Data
+	refused("lies outside of it", long)
+	refused("came from neither Receive nor Alloc", xsk.Frame{Data: make([]byte, 60)})
+	refused("belongs to another Umem", write(t, b, 0, 1, 60)[0])
+	n, err := a.Send([]xsk.Frame{f, f})
+	assert.Equal(t, 1, n)
+	assert.ErrorContains(t, err, "is with the kernel to be sent")
+	refused("stale", f)
+	g := write(t, a, 2, 1, 60)[0]
+	g.Free()
+	refused("stale", g)
+}
+
+func TestEveryFrameKeptIsENOBUFS(t *testing.T) {
+	a, b := queuePair(t, modes[0], xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 64, FrameSize: 2048}})
+	empty := make([]xsk.Frame, 64)
+	n, err := b.Alloc(empty)
+	require.NoError(t, err)
+	require.Equal(t, 32, n, "half is for receiving")
+	sendPackets(t, a, 0, 32, 60)
+	frames, kept := make([]xsk.Frame, 8), []xsk.Frame{}
+	for len(kept) < 32 {
+		k, err := b.Receive(frames)
+		require.NoError(t, err)
+		for i := range frames[:k] {
+			frames[i].Keep()
+		}
+		kept = append(kept, frames[:k]...)
+	}
+	_, err = b.Receive(frames)
+	require.ErrorIs(t, err, syscall.ENOBUFS)
+	assert.ErrorContains(t, err, "of 64 the program keeps 64")
+	xsk.Free(empty[:n])
+	sendPackets(t, a, 32, 1, 60) // lost: nobody has posted a frame yet
+	n, err = b.TryReceive(frames)
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	sendPackets(t, a, 33, 1, 60)
+	n, err = b.Receive(frames)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	assert.Equal(t, 33, number(t, frames[0].Data))
+	xsk.Free(kept)
+}
+
+// A receiver that waits with too few frames posts what others free meanwhile.
+func TestFreeFeedsAStarvingReceiver(t *testing.T) {
+	a, b := queuePair(t, modes[0], xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 64, FrameSize: 2048}})
+	spare := make([]xsk.Frame, 32)
+	_, err := b.Alloc(spare)
+	require.NoError(t, err)
+	sendPackets(t, a, 0, 31, 60)
+	frames, kept := make([]xsk.Frame, 32), []xsk.Frame{}
+	for len(kept) < 31 {
+		k, err := b.Receive(frames)
+		require.NoError(t, err)
+		for i := range frames[:k] {
+			frames[i].Keep()
+		}
+		kept = append(kept, frames[:k]...)
+	}
+	received := make(chan int)
+	go func() {
+		for total := 0; total < 20; {
+			k, err := b.Receive(frames) // one frame is left to receive into
+			if !assert.NoError(t, err) {
+				return
+			}
+			total += k
+			received <- total
+		}
+	}()
+	time.Sleep(50 * time.Millisecond)
+	xsk.Free(kept)
+	time.Sleep(200 * time.Millisecond) // less than a tick
+	sendPackets(t, a, 31, 20, 60)
+	for total := 0; total < 20; {
+		select {
+		case total = <-received:
+		case <-time.After(3 * time.Second):
+			require.FailNow(t, "packets lost", "%v", b.Stats())
+		}
+	}
+	xsk.Free(spare)
+}
+
+func TestSendersAndReceiverInParallel(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		a, b := queuePair(t, m, xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 4096, FrameSize: 2048}})
+		const senders, each = 4, 300
+		var group sync.WaitGroup
+		for s := range senders {
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				for i := range each {
+					frames := make([]xsk.Frame, 1)
+					if _, err := a.Alloc(frames); !assert.NoError(t, err) {
+						return
+					}
+					f := &frames[0]
+					f.Data = f.Data[:60]
+					fillPacket(f.Data, s*each+i)
+					if _, err := a.Send(frames); !assert.NoError(t, err) {
+						return
+					}
+				}
+			}()
+		}
+		seen := map[int]bool{}
+		frames := make([]xsk.Frame, 32)
+		require.NoError(t, b.SetReadDeadline(time.Now().Add(10*time.Second)))
+		for len(seen) < senders*each {
+			n, err := b.Receive(frames)
+			require.NoError(t, err, "%d so far: %v / %v", len(seen), a.Stats(), b.Stats())
+			for i := range frames[:n] {
+				k := number(t, frames[i].Data)
+				require.False(t, seen[k])
+				seen[k] = true
+			}
+		}
+		group.Wait()
+	})
+}
+
+func TestJumboPacketIsOneFrame(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		testns.Need(t, "6.9 generic multi-buffer")
+		nameA, nameB := testns.Veth{MTU: 9000}.Make(t)
+		cfg := xsk.Config{
+			UmemConfig:   xsk.UmemConfig{Frames: 256},
+			SocketConfig: xsk.SocketConfig{BindFlags: xsk.BindMultiBuffer},
+		}
+		a, b := openQueue(t, nameA, m, cfg), openQueue(t, nameB, m, cfg)
+		const length = 9014
+		want := make([]byte, length)
+		for round := range 30 {
+			fillPacket(want, round)
+			parts := make([]xsk.Frame, 3)
+			n, err := a.Alloc(parts)
+			require.NoError(t, err)
+			require.Equal(t, 3, n)
+			rest := want
+			for i := range parts {
+				k := min(len(rest), cap(parts[i].Data))
+				parts[i].Data = append(parts[i].Data, rest[:k]...)
+				rest = rest[k:]
+			}
+			require.Empty(t, rest)
+			packet := parts[0]
+			packet.Frags = parts[1:]
+			sent, err := a.Send([]xsk.Frame{packet})
+			require.NoError(t, err)
+			require.Equal(t, 1, sent)
+			got := make([]xsk.Frame, 1) // every burst ends inside the packet
+			n, err = b.Receive(got)
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			require.Len(t, got[0].Frags, 2)
+			all := make([]byte, length+1)
+			require.Equal(t, length, got[0].CopyTo(all))
+			require.Equal(t, want, all[:length])
+			n, err = b.Send(got) // back as it is
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			n, err = a.Receive(got)
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			require.Equal(t, length, got[0].Len())
+		}
+	})
+}
+
+func TestRemovalEndsBothDirectionsAtOnceAndForAll(t *testing.T) {
+	nameA, nameB := vethPair(t)
+	q := openQueue(t, nameA, modes[0], xsk.Config{})
+	failed := make(chan error, 1)
+	go func() {
+		_, err := q.Receive(make([]xsk.Frame, 8))
+		failed <- err
+	}()
+	time.Sleep(20 * time.Millisecond)
+	testns.IP(t, "link", "del", nameB)
+	assert.ErrorIs(t, <-failed, syscall.ENODEV)
+	start := time.Now()
+	_, err := q.Receive(make([]xsk.Frame, 8))
+	assert.ErrorIs(t, err, syscall.ENODEV)
+	frames := make([]xsk.Frame, 1)
+	_, err = q.Alloc(frames)
+	require.NoError(t, err)
+	frames[0].Data = frames[0].Data[:60]
+	_, err = q.Send(frames)
+	assert.ErrorIs(t, err, syscall.ENODEV)
+	assert.ErrorContains(t, err, nameA+" queue 0")
+	assert.Less(t, time.Since(start), 500*time.Millisecond)
+	xsk.Free(frames)
+}

@@ -1,0 +1,131 @@
+package xsk
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+)
+
+// queueCounters count, once per burst.
+type queueCounters struct {
+	rxPackets, rxBytes, rxBursts, rxWakeups atomic.Uint64
+	txPackets, txBytes, txBursts            atomic.Uint64
+}
+
+// QueueStats are the counts of a Queue since it was opened.
+type QueueStats struct {
+	RxPackets uint64 // packets received, and their bytes
+	RxBytes   uint64
+	RxBursts  uint64 // calls that received any
+	RxWakeups uint64 // times Receive waited and was woken
+	TxPackets uint64 // packets queued to be sent, and their bytes
+	TxBytes   uint64
+	TxBursts  uint64 // crossings that queued any
+	KickStats        // kicks, and packets that the device dropped
+	Frames    FrameCounts
+	Kernel    Stats // the kernel's own counters
+
+	mtu, maxPacket int
+}
+
+// FrameCounts say how many frames of a Umem are whose. All Queues on the Umem
+// share them.
+type FrameCounts struct {
+	Free    int // in the pool
+	Rx      int // with the kernel to receive into
+	Loan    int // lent by Receive
+	User    int // the program's: kept, or from Alloc
+	Tx      int // with the kernel to be sent
+	Retired int // of closed Queues, until the same queue is opened again or the Umem closed
+}
+
+// Total is the sum: all frames of the Umem.
+func (c FrameCounts) Total() int { return c.Free + c.Rx + c.Loan + c.User + c.Tx + c.Retired }
+
+func (p *pool) counts() FrameCounts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := &p.count
+	return FrameCounts{c[ownerFree], c[ownerRx], c[ownerLoan], c[ownerUser], c[ownerTx], c[ownerRetired]}
+}
+
+// Stats returns the counts. On a closed Queue they are those at Close.
+func (q *Queue) Stats() QueueStats {
+	if q.closed.Load() {
+		q.closing.Lock()
+		defer q.closing.Unlock()
+		return q.last
+	}
+	c := &q.stats
+	s := QueueStats{
+		RxPackets: c.rxPackets.Load(),
+		RxBytes:   c.rxBytes.Load(),
+		RxBursts:  c.rxBursts.Load(),
+		RxWakeups: c.rxWakeups.Load(),
+		TxPackets: c.txPackets.Load(),
+		TxBytes:   c.txBytes.Load(),
+		TxBursts:  c.txBursts.Load(),
+		KickStats: q.sock.KickStats(),
+		Frames:    q.pool.counts(),
+		maxPacket: q.umem.MaxPacket(),
+	}
+	s.Kernel, _ = q.sock.Stats()
+	if i, err := net.InterfaceByName(q.ifname); err == nil {
+		s.mtu = i.MTU
+	}
+	return s
+}
+
+func (s *QueueStats) add(o QueueStats) {
+	s.RxPackets += o.RxPackets
+	s.RxBytes += o.RxBytes
+	s.RxBursts += o.RxBursts
+	s.RxWakeups += o.RxWakeups
+	s.TxPackets += o.TxPackets
+	s.TxBytes += o.TxBytes
+	s.TxBursts += o.TxBursts
+	s.Kicks += o.Kicks
+	s.Dropped += o.Dropped
+	s.Frames.Free += o.Frames.Free
+	s.Frames.Rx += o.Frames.Rx
+	s.Frames.Loan += o.Frames.Loan
+	s.Frames.User += o.Frames.User
+	s.Frames.Tx += o.Frames.Tx
+	s.Frames.Retired += o.Frames.Retired
+	s.Kernel.RxDropped += o.Kernel.RxDropped
+	s.Kernel.RxInvalidDescs += o.Kernel.RxInvalidDescs
+	s.Kernel.TxInvalidDescs += o.Kernel.TxInvalidDescs
+	s.Kernel.RxRingFull += o.Kernel.RxRingFull
+	s.Kernel.RxFillRingEmpty += o.Kernel.RxFillRingEmpty
+	s.Kernel.TxRingEmpty += o.Kernel.TxRingEmpty
+	s.mtu, s.maxPacket = o.mtu, o.maxPacket
+}
+
+// String prints the counts, a line each way and one for the frames, and beside
+// every drop its likely cause.
+func (s QueueStats) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "rx: %d packets, %d bytes, %d bursts, %d wake-ups\n", s.RxPackets, s.RxBytes, s.RxBursts, s.RxWakeups)
+	fmt.Fprintf(&b, "tx: %d packets, %d bytes, %d bursts, %d kicks\n", s.TxPackets, s.TxBytes, s.TxBursts, s.Kicks)
+	f := s.Frames
+	fmt.Fprintf(&b, "frames: %d free, %d rx, %d lent, %d the program's, %d tx, %d retired", f.Free, f.Rx, f.Loan, f.User, f.Tx, f.Retired)
+	drop := func(n uint64, what, cause string, args ...any) {
+		if n > 0 {
+			fmt.Fprintf(&b, "\ndropped %d %s: %s", n, what, fmt.Sprintf(cause, args...))
+		}
+	}
+	k := s.Kernel
+	drop(k.RxFillRingEmpty, "for want of a frame", "the fill ring ran dry; receive more often, keep fewer frames, or raise RxFrames")
+	if k.RxDropped > k.RxFillRingEmpty {
+		if s.mtu+18 > s.maxPacket {
+			drop(k.RxDropped-k.RxFillRingEmpty, "as too long", "MTU %d, a frame holds %d; larger frames or BindMultiBuffer take them", s.mtu, s.maxPacket)
+		} else {
+			drop(k.RxDropped-k.RxFillRingEmpty, "by the kernel", "longer than the %d bytes a frame holds?", s.maxPacket)
+		}
+	}
+	drop(k.RxRingFull, "at the full RX ring", "the program receives too slowly; receive more often, or raise RxSize")
+	drop(k.TxInvalidDescs, "as bad TX descriptors", "a fault in the program or in this library")
+	drop(s.Dropped, "by the device in sending", "the link, or the receiver behind it, takes no more (on veth a full peer queue)")
+	return b.String()
+}
