@@ -116,6 +116,58 @@ static void prog_name(__u32 id, char name[BPF_OBJ_NAME_LEN])
 	close(fd);
 }
 
+// prog_open returns a descriptor of program id and its name. Needs CAP_SYS_ADMIN.
+static int prog_open(__u32 id, char name[BPF_OBJ_NAME_LEN])
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+	int fd = bpf_prog_get_fd_by_id(id), err;
+
+	if (fd < 0)
+		return fd;
+	err = bpf_prog_get_info_by_fd(fd, &info, &len);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	memcpy(name, info.name, BPF_OBJ_NAME_LEN);
+	return fd;
+}
+
+// verdict_of runs the program on an empty packet of one queue of the interface.
+static int verdict_of(int prog, __u32 ifindex, __u32 queue)
+{
+	char packet[64] = {}, out[64];
+	struct xdp_md context = {
+		.data_end = sizeof(packet),
+		.ingress_ifindex = ifindex,
+		.rx_queue_index = queue,
+	};
+	LIBBPF_OPTS(bpf_test_run_opts, opts,
+		.data_in = packet,
+		.data_size_in = sizeof(packet),
+		.data_out = out,
+		.data_size_out = sizeof(out),
+		.ctx_in = &context,
+		.ctx_size_in = sizeof(context),
+		.repeat = 1,
+	);
+	int err;
+
+	do
+		err = bpf_prog_test_run_opts(prog, &opts);
+	while (err == -EINTR);
+	return err ? err : (int)opts.retval;
+}
+
+// xdp_detach takes this program and no other off.
+static int xdp_detach(int ifindex, int prog, __u32 flags)
+{
+	LIBBPF_OPTS(bpf_xdp_attach_opts, opts, .old_prog_fd = prog);
+
+	return bpf_xdp_detach(ifindex, flags | XDP_FLAGS_REPLACE, &opts);
+}
+
 static int link_create(int prog, int ifindex, __u32 flags)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags);
@@ -168,10 +220,32 @@ func progName(id uint32) string {
 	return C.GoString(&name[0])
 }
 
+// openProg returns a descriptor of program id and its name.
+func openProg(id uint32) (fd int, name string, err error) {
+	var buffer [C.BPF_OBJ_NAME_LEN]C.char
+	result := C.prog_open(C.__u32(id), &buffer[0])
+	return int(result), C.GoString(&buffer[0]), errno(result)
+}
+
+const xdpRedirect = C.XDP_REDIRECT
+
+// verdictOf returns what the program does with a packet of the queue.
+func verdictOf(prog, ifindex, queue int) (int, error) {
+	result := C.verdict_of(C.int(prog), C.__u32(ifindex), C.__u32(queue))
+	return int(result), errno(result)
+}
+
+// modeFlags are the XDP_FLAGS of a forced mode.
+var modeFlags = map[Mode]C.__u32{Native: C.XDP_FLAGS_DRV_MODE, Generic: C.XDP_FLAGS_SKB_MODE}
+
+// xdpDetach takes the program off the interface if it is still on it.
+func xdpDetach(ifindex, prog int, mode Mode) error {
+	return errno(C.xdp_detach(C.int(ifindex), C.int(prog), modeFlags[mode]))
+}
+
 // linkCreate is bpf_link_create for XDP.
 func linkCreate(prog, ifindex int, mode Mode) (fd int, err error) {
-	flags := map[Mode]C.__u32{Native: C.XDP_FLAGS_DRV_MODE, Generic: C.XDP_FLAGS_SKB_MODE}[mode]
-	result := C.link_create(C.int(prog), C.int(ifindex), flags)
+	result := C.link_create(C.int(prog), C.int(ifindex), modeFlags[mode])
 	return int(result), errno(result)
 }
 

@@ -63,9 +63,9 @@ func (d *device) occupied(id uint32, mode, keyword string) error {
 	switch name {
 	case "":
 		name = "(its name takes CAP_SYS_ADMIN)"
-	case "xsk_def_prog":
-		hint = fmt.Sprintf("; it is libxdp's own, which stays after a crash: ip link set dev %s %s off removes it", d.name, keyword)
-		name = `"xsk_def_prog"`
+	case libxdpProgram:
+		hint = fmt.Sprintf("; it is libxdp's own, which stays after a crash: bpf.RemoveStale or ip link set dev %s %s off removes it", d.name, keyword)
+		name = `"` + name + `"`
 	case progFrags, progSingle:
 		hint = "; another bpf.Attach holds it"
 		fallthrough
