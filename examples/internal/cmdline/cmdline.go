@@ -68,6 +68,14 @@ func New(name, about string, size int) *Set {
 	return s
 }
 
+// DefaultPorts changes what -udp is when it is not given.
+func (s *Set) DefaultPorts(ports string) {
+	if err := s.options.setPorts(ports); err != nil {
+		panic(err)
+	}
+	s.Lookup("udp").Usage = "UDP destination `ports` (default " + ports + ")"
+}
+
 func (o *Options) setMode(text string) error {
 	for _, mode := range []bpf.Mode{bpf.Auto, bpf.Native, bpf.Generic} {
 		if text == mode.String() {

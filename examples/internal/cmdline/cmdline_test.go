@@ -33,6 +33,15 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, 2048, o.FrameSize())
 }
 
+func TestDefaultPorts(t *testing.T) {
+	s := New("test", "tests", 64)
+	s.DefaultPorts("53")
+	require.NoError(t, s.parse([]string{"-d", "e"}))
+	assert.Equal(t, []uint16{53}, s.options.Ports)
+	require.NoError(t, s.parse([]string{"-d", "e", "-udp", "54"}))
+	assert.Equal(t, []uint16{54}, s.options.Ports)
+}
+
 func TestEveryFlag(t *testing.T) {
 	o, err := parse(t, "-d e -q 3 -c 10 -t 0.5 -w=false -z -s 3840 -n 16 -mode native -udp 1,65535")
 	require.NoError(t, err)

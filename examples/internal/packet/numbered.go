@@ -41,6 +41,9 @@ func NewTemplate(f Flow, size int) *Template {
 	return t
 }
 
+// Size is the length of its frames in bytes.
+func (t *Template) Size() int { return t.size }
+
 // Prepare writes what is the same in every packet. Do it once for each frame
 // that is used again and again.
 func (t *Template) Prepare(frame []byte) { t.flow.putHeaders(frame[:t.size]) }

@@ -20,6 +20,7 @@ const (
 	udpLen = 8
 
 	etherTypeIPv4 = 0x0800
+	etherTypeIPv6 = 0x86dd
 	protocolUDP   = 17
 
 	// Where the fields are that this package touches.
@@ -177,11 +178,57 @@ func checkSums(frame []byte, payload int) error {
 }
 
 // SwapMACs exchanges source and destination of an Ethernet frame.
-func SwapMACs(frame []byte) {
-	var dst MAC
-	copy(dst[:], frame)
-	copy(frame, frame[6:12])
-	copy(frame[6:], dst[:])
+func SwapMACs(frame []byte) { swap(frame, 6) }
+
+// TurnAround makes a received UDP packet, IPv4 or IPv6, behind up to two VLAN
+// tags or none, its own answer: it exchanges source and destination of all
+// three headers. Both checksums stay right, because they are sums. It reports
+// false, and changes nothing, if the packet is something else, or was not sent
+// to one station alone.
+func TurnAround(frame []byte) bool {
+	at := 12
+	for tags := 0; tags < 2 && len(frame) >= at+4 && isVLAN(frame[at:]); tags++ {
+		at += 4
+	}
+	if len(frame) < at+2+ipLen || frame[0]&1 != 0 {
+		return false
+	}
+	ip := frame[at+2:]
+	var addresses, header, length int // where the addresses are, the header's length, an address's
+	switch binary.BigEndian.Uint16(frame[at:]) {
+	case etherTypeIPv4:
+		addresses, header, length = 12, int(ip[0]&15)*4, 4
+		if ip[9] != protocolUDP || header < ipLen || binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 {
+			return false // a fragment, for one
+		}
+	case etherTypeIPv6:
+		addresses, header, length = 8, 40, 16
+		if ip[6] != protocolUDP {
+			return false
+		}
+	default:
+		return false
+	}
+	if len(ip) < header+udpLen {
+		return false
+	}
+	swap(frame, 6)
+	swap(ip[addresses:], length)
+	swap(ip[header:], 2)
+	return true
+}
+
+func isVLAN(b []byte) bool {
+	t := binary.BigEndian.Uint16(b)
+	return t == 0x8100 || t == 0x88a8
+}
+
+// swap exchanges the first n bytes of b and the n that follow.
+func swap(b []byte, n int) {
+	var first [16]byte
+	copy(first[:n], b)
+	copy(b, b[n:2*n])
+	copy(b[n:2*n], first[:n])
 }
 
 // pseudoSum adds up the words of UDP's pseudo header: addresses, protocol and

@@ -1,12 +1,14 @@
 package packet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"io"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -145,6 +147,47 @@ func TestSwapMACs(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, f.SrcMAC, got.DstMAC)
 	assert.Equal(t, f.DstMAC, got.SrcMAC)
+}
+
+func TestTurnAroundAnswersBehindTags(t *testing.T) {
+	f := testFlow()
+	for tags := range 3 {
+		frame := make([]byte, 64)
+		f.Put(frame)
+		tag := bytes.Repeat([]byte{0x81, 0x00, 0x00, 0x07}, tags)
+		tagged := slices.Concat(frame[:12], tag, frame[12:])
+		require.True(t, TurnAround(tagged))
+		assert.Equal(t, tag, tagged[12:12+len(tag)])
+		got, payload, err := Parse(slices.Concat(tagged[:12], tagged[12+len(tag):]))
+		require.NoError(t, err)
+		assert.Equal(t, f.Reverse(), got)
+		assert.Len(t, payload, 64-HeaderLen)
+		assert.NoError(t, checkSums(slices.Concat(tagged[:12], tagged[12+len(tag):]), len(payload)))
+	}
+}
+
+func TestTurnAroundRefuses(t *testing.T) {
+	f := testFlow()
+	for name, damage := range map[string]func([]byte) []byte{
+		"a short frame":   func(b []byte) []byte { return b[:13] },
+		"a cut header":    func(b []byte) []byte { return b[:HeaderLen-1] },
+		"broadcast":       func(b []byte) []byte { b[0] = 0xff; return b },
+		"TCP":             func(b []byte) []byte { b[23] = 6; return b },
+		"a fragment":      func(b []byte) []byte { b[20] = 0x20; return b },
+		"a late fragment": func(b []byte) []byte { b[21] = 1; return b },
+		"ARP":             func(b []byte) []byte { b[12], b[13] = 0x08, 0x06; return b },
+		"a cut IPv6":      func(b []byte) []byte { b[12], b[13], b[20] = 0x86, 0xdd, 17; return b[:61] },
+		"three tags": func(b []byte) []byte {
+			return slices.Concat(b[:12], bytes.Repeat([]byte{0x81, 0, 0, 1}, 3), b[12:])
+		},
+	} {
+		frame := make([]byte, 64)
+		f.Put(frame)
+		frame = damage(frame)
+		before := slices.Clone(frame)
+		assert.False(t, TurnAround(frame), name)
+		assert.Equal(t, before, frame, name)
+	}
 }
 
 func TestMACIsAFlag(t *testing.T) {
