@@ -93,7 +93,7 @@ func (q *Queue) Receive(frames []Frame) (int, error) {
 		if q.rx.held == 0 {
 			patience = time.Millisecond // nothing tells that a frame was sent
 		}
-		ready, err := q.rxWait.parkFor(patience)
+		ready, err := q.rxWait.waitFor(patience)
 		if err != nil {
 			return 0, q.fail("receive", err)
 		}
@@ -131,16 +131,16 @@ func (q *Queue) receive(frames []Frame) (int, error) {
 		return 0, q.noBuffers()
 	}
 	want := min(len(frames), maxBurst)
-	posted, n, err := q.sock.RxBurst(r.post, r.descs[r.partial:r.partial+want])
-	r.post = r.post[:copy(r.post, r.post[posted:])]
-	if n == 0 {
-		if err == nil || errors.Is(err, syscall.ENETDOWN) {
-			err = q.sock.latch(false, nil) // a link that is down may come up again; Receive waits for it
+	b := q.sock.receive(r.post, r.descs[r.partial:r.partial+want])
+	r.post = r.post[:copy(r.post, r.post[b.in:])]
+	if b.out == 0 {
+		if b.err == nil || b.err == syscall.ENETDOWN {
+			b.err = q.sock.latch(false, nil) // a link that is down may come up again; Receive waits for it
 		}
-		return 0, err
+		return 0, kickError(b.err)
 	}
 	q.stats.rxBursts.Add(1)
-	return q.lend(r.descs[:r.partial+n], frames), nil
+	return q.lend(r.descs[:r.partial+b.out], frames), nil
 }
 
 // recycle ends the loan and brings the frames that the kernel has to receive
@@ -356,16 +356,16 @@ func (q *Queue) sendable() error {
 // pass by themselves are none here: the next burst kicks again.
 func (q *Queue) burst(descs []Desc) (int, error) {
 	t, p := &q.tx, q.pool
-	queued, completed, err := q.sock.TxBurst(descs, t.done)
+	b := q.sock.transmit(descs, t.done)
 	p.mu.Lock()
-	p.sent(descs[:queued])
-	p.untake(descs[queued:])
-	p.completed(t.done[:completed], q.number)
+	p.sent(descs[:b.in])
+	p.untake(descs[b.in:])
+	p.completed(t.done[:b.out], q.number)
 	p.mu.Unlock()
-	if queued > 0 {
+	if b.in > 0 {
 		bytes := uint64(0)
 		packets := uint64(0)
-		for i := range descs[:queued] {
+		for i := range descs[:b.in] {
 			bytes += uint64(descs[i].Len)
 			packets += uint64(1 - descs[i].Options&PktContd)
 		}
@@ -373,10 +373,11 @@ func (q *Queue) burst(descs []Desc) (int, error) {
 		q.stats.txPackets.Add(packets)
 		q.stats.txBytes.Add(bytes)
 	}
-	if errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.ENETDOWN) || errors.Is(err, syscall.ENOBUFS) {
-		err = nil
+	switch b.err {
+	case syscall.EBUSY, syscall.ENETDOWN, syscall.ENOBUFS:
+		return b.in, nil
 	}
-	return queued, err
+	return b.in, kickError(b.err)
 }
 
 // Alloc takes empty frames for packets of the program's own and returns how

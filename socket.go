@@ -146,17 +146,20 @@ func (s *Socket) KickStats() KickStats {
 // only. In copy mode there is none, so that only PollRx notices that the
 // interface is gone. After Close RxBurst answers os.ErrClosed.
 func (s *Socket) RxBurst(fill []Addr, rx []Desc) (filled, received int, err error) {
+	b := s.receive(fill, rx)
+	return b.in, b.out, s.burstError("wake rx", b.err)
+}
+
+// receive is RxBurst with the bare errno.
+func (s *Socket) receive(fill []Addr, rx []Desc) burst {
 	s.Fill.uses++
 	s.Rx.uses++
 	if !s.Rx.gate.enter() {
-		return 0, 0, os.ErrClosed
+		return burst{err: os.ErrClosed}
 	}
 	b := rxBurst(s.Fill.c, s.Rx.c, s.fd, fill, rx)
 	s.Rx.gate.leave()
-	if b.err != nil {
-		b.err = s.fail("wake rx", kickError(b.err))
-	}
-	return b.in, b.out, b.err
+	return b
 }
 
 // RxBurstWait is RxBurst that waits for a packet if there is none, as PollRx
@@ -212,20 +215,32 @@ func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout time.Duration) (fil
 // Give it a done of at least len(tx): with a full completion ring nothing is
 // sent.
 func (s *Socket) TxBurst(tx []Desc, done []Addr) (queued, completed int, err error) {
+	b := s.transmit(tx, done)
+	return b.in, b.out, s.burstError("kick", b.err)
+}
+
+// transmit is TxBurst with the bare errno.
+func (s *Socket) transmit(tx []Desc, done []Addr) burst {
 	s.Tx.uses++
 	s.Completion.uses++
 	if !s.Tx.gate.enter() {
-		return 0, 0, os.ErrClosed
+		return burst{err: os.ErrClosed}
 	}
 	b := txBurst(s.Tx.c, s.Completion.c, s.fd, tx, done)
 	s.Tx.gate.leave()
-	if b.err != nil {
-		if b.err == syscall.ENXIO {
-			s.deviceError.Store(int32(syscall.ENXIO))
-		}
-		b.err = s.fail("kick", kickError(b.err))
+	if b.err == syscall.ENXIO {
+		s.deviceError.Store(int32(syscall.ENXIO))
 	}
-	return b.in, b.out, b.err
+	return b
+}
+
+// burstError explains what a burst's wake-up met. A loop may go on calling
+// after Close, so that answer allocates nothing.
+func (s *Socket) burstError(verb string, err error) error {
+	if err == nil || err == os.ErrClosed {
+		return err
+	}
+	return s.fail(verb, kickError(err))
 }
 
 // WakeRx wakes the kernel if the fill ring asks for it

@@ -283,7 +283,8 @@ produce(struct xsk_ring_prod *r, const void *from, uint32_t n, size_t size)
 	at = r->cached_prod & r->mask;
 	first = min(n, r->size - at);
 	memcpy((char *)r->ring + at * size, from, first * size);
-	memcpy(r->ring, (const char *)from + first * size, (n - first) * size);
+	if (first < n)
+		memcpy(r->ring, (const char *)from + first * size, (n - first) * size);
 	r->cached_prod += n;
 	xsk_ring_prod__submit(r, n);
 	return n;
@@ -314,7 +315,8 @@ consume(struct xsk_ring_cons *r, void *to, uint32_t n, size_t size)
 	at = r->cached_cons & r->mask;
 	first = min(n, r->size - at);
 	memcpy(to, (char *)r->ring + at * size, first * size);
-	memcpy((char *)to + first * size, r->ring, (n - first) * size);
+	if (first < n)
+		memcpy((char *)to + first * size, r->ring, (n - first) * size);
 	r->cached_cons += n;
 	xsk_ring_cons__release(r, n);
 	return n;
