@@ -27,16 +27,38 @@ type program struct {
 	socket *xsk.Socket
 	addrs  []xsk.Addr
 	descs  []xsk.Desc
+
+	// The same through a Queue: rings and a socket of its own, and one for the
+	// other side, which posts the same frames.
+	queue      *xsk.Queue
+	queueRings *ringbench.Rings
+	frames     []xsk.Frame
+	byHand     *xsk.Socket
+	handRings  *ringbench.Rings
+	back       []xsk.Addr
 }
 
 func newProgram(tb testing.TB) *program {
-	r := ringbench.New(xsk.DefaultRingSize)
+	const frames = 2048
+	r, queueRings, handRings := ringbench.New(xsk.DefaultRingSize), ringbench.New(frames), ringbench.New(frames)
 	tb.Cleanup(r.Free)
+	tb.Cleanup(queueRings.Free)
+	tb.Cleanup(handRings.Free)
+	byHand := xsk.NewPlainSocket(handRings.Fill, handRings.Completion, handRings.Rx, handRings.Tx)
+	for i := range frames / 2 {
+		byHand.Fill.Produce([]xsk.Addr{xsk.Addr(i * 2048)})
+	}
 	return &program{
-		rings:  r,
-		socket: xsk.NewPlainSocket(r.Fill, r.Completion, r.Rx, r.Tx),
-		addrs:  make([]xsk.Addr, slices.Max(burstSizes)),
-		descs:  make([]xsk.Desc, slices.Max(burstSizes)),
+		queue: xsk.NewPlainQueue(xsk.NewPlainSocket(queueRings.Fill, queueRings.Completion,
+			queueRings.Rx, queueRings.Tx), frames),
+		queueRings: queueRings,
+		frames:     make([]xsk.Frame, slices.Max(burstSizes)),
+		byHand:     byHand,
+		handRings:  handRings,
+		rings:      r,
+		socket:     xsk.NewPlainSocket(r.Fill, r.Completion, r.Rx, r.Tx),
+		addrs:      make([]xsk.Addr, slices.Max(burstSizes)),
+		descs:      make([]xsk.Desc, slices.Max(burstSizes)),
 	}
 }
 
@@ -86,6 +108,30 @@ func (p *program) txRings(bursts, n int) (packets int) {
 
 func (p *program) txC(bursts, n int) int { return p.rings.SendInC(bursts, n) }
 
+// rxByHand receives by RxBurst and turns each packet's address back into its
+// frame's, as a program without a Queue must.
+func (p *program) rxByHand(bursts, n int) (packets int) {
+	for range bursts {
+		p.handRings.Deliver(n)
+		_, received, _ := p.byHand.RxBurst(p.back, p.descs[:n])
+		p.back = p.back[:0]
+		for i := range p.descs[:received] {
+			p.back = append(p.back, p.descs[i].Addr&^2047)
+		}
+		packets += received
+	}
+	return packets
+}
+
+func (p *program) rxQueue(bursts, n int) (packets int) {
+	for range bursts {
+		p.queueRings.Deliver(n)
+		received, _ := p.queue.TryReceive(p.frames[:n])
+		packets += received
+	}
+	return packets
+}
+
 // cross is what remains of a way when its rings are taken away.
 func (p *program) cross(bursts, n int) int {
 	for range bursts {
@@ -114,6 +160,10 @@ var directions = []struct {
 		{"C", (*program).txC},
 		{"TxBurst", (*program).txBurst},
 		{"ring calls", (*program).txRings},
+	}},
+	{"receive + recycle", []way{
+		{"RxBurst", (*program).rxByHand},
+		{"Queue", (*program).rxQueue},
 	}},
 }
 

@@ -15,3 +15,17 @@ func NewPlainSocket(fill, completion, rx, tx uintptr) *Socket {
 	s.Fill.c, s.Completion.c, s.Rx.c, s.Tx.c = fill, completion, rx, tx
 	return s
 }
+
+// NewPlainQueue makes a Queue on such a socket and on plain memory of frames of
+// 2048 bytes, half of them posted.
+func NewPlainQueue(s *Socket, frames int) *Queue {
+	u := &Umem{area: make([]byte, frames*2048), frameSize: 2048, mask: 2047, frames: frames}
+	q := &Queue{name: "plain memory", sock: s, umem: u, pool: newPool(u, nil), rxFrames: frames / 2}
+	q.rx.descs = make([]Desc, maxBurst+mostFrags)
+	if _, err := q.pool.enter(q, queueName{}); err != nil {
+		panic(err)
+	}
+	q.stockUp()
+	q.rx.post = q.rx.post[:copy(q.rx.post, q.rx.post[s.Fill.Produce(q.rx.post):])]
+	return q
+}

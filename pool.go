@@ -38,6 +38,7 @@ type entry struct {
 	was   owner  // before it went to ownerTx: loan or user
 	queue uint16 // the Queue that has it in ownerRx, ownerLoan and ownerTx
 	from  uint16 // the Queue before it went to ownerTx
+	_     [6]byte
 }
 
 // A pool knows the owner of every frame of a Umem and hands the free ones out,
@@ -207,14 +208,14 @@ func (p *pool) keep(f *Frame) {
 // was on. A frame that a sender is about to queue stays the sender's: the TX
 // ring may yet refuse it. The lock is held.
 func (p *pool) loanOver(e *entry, q uint16) bool {
+	if e.owner == ownerLoan && e.queue == q {
+		e.gen++
+		return true
+	}
 	if e.owner == ownerTx && e.was == ownerLoan && e.from == q {
 		e.was = ownerUser
 	}
-	if e.owner != ownerLoan || e.queue != q {
-		return false
-	}
-	e.gen++
-	return true
+	return false
 }
 
 // giveBack is Free, for frames of one pool.

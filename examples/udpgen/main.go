@@ -148,7 +148,7 @@ func (s *sender) send(ctx context.Context, count uint64, meter *cmdline.Meter) e
 	for round := 1; ctx.Err() == nil && (count == 0 || s.number < count); round++ {
 		// Go's scheduler takes a goroutine that it has not seen for 10 ms for
 		// stuck, and its processor away whenever it is in C. So show up.
-		if round%16 == 0 {
+		if round%64 == 0 {
 			runtime.Gosched()
 		}
 		n := len(s.tx)

@@ -64,6 +64,20 @@ func (r *Rings) Receive(n int) {
 	*r.rx.producer = *r.rx.consumer + uint32(n)
 }
 
+// Deliver is the kernel receiving n packets of 60 bytes, each into the frame that
+// was posted first, behind its headroom.
+func (r *Rings) Deliver(n int) {
+	mask := uint32(r.c.fill.mask)
+	fill := unsafe.Slice((*uint64)(r.c.fill.ring), mask+1)
+	rx := unsafe.Slice((*C.struct_xdp_desc)(r.c.rx.ring), mask+1)
+	from, to := *r.fill.consumer, *r.rx.producer
+	for i := range uint32(n) {
+		d := &rx[(to+i)&mask]
+		d.addr, d.len, d.options = C.__u64(fill[(from+i)&mask]+256), 60, 0
+	}
+	*r.fill.consumer, *r.rx.producer = from+uint32(n), to+uint32(n)
+}
+
 // Send is the kernel sending: it takes all descriptors from the TX ring and
 // gives n frames back on the completion ring.
 func (r *Rings) Send(n int) {
