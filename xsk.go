@@ -34,6 +34,23 @@
 // leaves everything else to the kernel; any other XSKMAP will do, and
 // [NewSocket] lets libxdp attach its own program unless told not to.
 //
+// # Queues
+//
+// A [Queue] does all of this by itself. [Open] binds it; [Queue.Receive] lends
+// packets as [Frame] values until the next Receive, [Queue.Send] takes frames
+// away, [Queue.Alloc] gives empty ones, and [Frame.Keep] and [Free] end a loan.
+// It keeps the owner of every frame, and no other transition than these exists:
+//
+//	          program                      |           kernel
+//	free --Alloc--> user --Send----------> | tx ------> NIC
+//	  ^              ^  \--Free--> free    |  |
+//	  |              | Keep                |  | sent
+//	  |             loan --Send----------> | tx
+//	  |              ^  \--next Receive--> | rx (fill ring)
+//	  |              | Receive             |  |
+//	  |              +-------------------- | rx <------ NIC
+//	  +----- reap (inside Send, Alloc) --- | completion ring
+//
 // # Rules
 //
 // Each ring, and each direction of a Socket, belongs to one goroutine at a
