@@ -169,6 +169,12 @@ func (e *end) receive(t testing.TB, n int) []xsk.Desc {
 	return descs
 }
 
+// spin waits for d, exactly: time.Sleep takes a millisecond at least.
+func spin(d time.Duration) {
+	for start := time.Now(); time.Since(start) < d; {
+	}
+}
+
 // quiet asserts that no packet comes.
 func (e *end) quiet(t testing.TB) {
 	t.Helper()

@@ -12,11 +12,12 @@ import (
 	"time"
 )
 
+// shortOfFrames is how long Receive waits when all its frames are being sent:
+// nothing tells that one was.
+const shortOfFrames = time.Millisecond
+
 // maxBurst is the most descriptors that one crossing moves for a Queue.
 const maxBurst = 256
-
-// maxLinger caps Config.Linger.
-const maxLinger = time.Millisecond
 
 // A Queue receives and sends packets on one queue of one interface. It owns the
 // steps between (fill, poll, receive, recycle, send, kick, complete), and knows
@@ -84,14 +85,14 @@ type sender struct {
 func (q *Queue) Receive(frames []Frame) (int, error) {
 	q.rx.mu.Lock()
 	defer q.rx.mu.Unlock()
-	for {
-		n, err := q.receive(frames)
+	for quick := true; ; quick = false {
+		n, err := q.receive(frames, quick)
 		if n > 0 || err != nil || len(frames) == 0 {
 			return n, q.fail("receive", err)
 		}
 		patience := tick
 		if q.rx.held == 0 {
-			patience = time.Millisecond // nothing tells that a frame was sent
+			patience = shortOfFrames
 		}
 		ready, err := q.rxWait.waitFor(patience)
 		if err != nil {
@@ -108,7 +109,7 @@ func (q *Queue) Receive(frames []Frame) (int, error) {
 func (q *Queue) TryReceive(frames []Frame) (int, error) {
 	q.rx.mu.Lock()
 	defer q.rx.mu.Unlock()
-	n, err := q.receive(frames)
+	n, err := q.receive(frames, false)
 	if n == 0 && err == nil {
 		if q.rx.idle++; q.rx.idle%1024 == 0 {
 			err = q.sock.gone()
@@ -117,8 +118,9 @@ func (q *Queue) TryReceive(frames []Frame) (int, error) {
 	return n, q.fail("receive", err)
 }
 
-// receive ends the last loan, posts its frames again, and lends what came.
-func (q *Queue) receive(frames []Frame) (int, error) {
+// receive ends the last loan, posts its frames again, and lends what came. It
+// waits for that if quick is set and the last packets came quickly.
+func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 	r := &q.rx
 	if q.closed.Load() {
 		q.endLoan()
@@ -131,7 +133,7 @@ func (q *Queue) receive(frames []Frame) (int, error) {
 		return 0, q.noBuffers()
 	}
 	want := min(len(frames), maxBurst)
-	b := q.sock.receive(r.post, r.descs[r.partial:r.partial+want])
+	b := q.take(r.post, r.descs[r.partial:r.partial+want], quick)
 	r.post = r.post[:copy(r.post, r.post[b.in:])]
 	if b.out == 0 {
 		if b.err == nil || b.err == syscall.ENETDOWN {
@@ -144,6 +146,26 @@ func (q *Queue) receive(frames []Frame) (int, error) {
 		return q.lendWhole(r.descs[:b.out], frames), nil
 	}
 	return q.lend(r.descs[:r.partial+b.out], frames), nil
+}
+
+// take is one crossing to the rings.
+func (q *Queue) take(post []Addr, descs []Desc, quick bool) burst {
+	if !quick || !q.rxWait.startQuick(q.linger) {
+		return q.sock.receive(post, descs)
+	}
+	limit, linger := quickWait, q.linger
+	if q.rx.held == 0 {
+		limit = shortOfFrames
+	}
+	if until := q.rxWait.userDeadline(); !until.IsZero() {
+		left := max(time.Until(until), 0)
+		limit, linger = min(limit, left), min(linger, left)
+	}
+	b, waited := q.sock.receiveWait(q.rxWait, post, descs, limit, linger)
+	if waited && b.out > 0 {
+		q.stats.rxWakeups.Add(1)
+	}
+	return b
 }
 
 // recycle ends the loan and brings the frames that the kernel has to receive
@@ -321,15 +343,8 @@ func (q *Queue) noBuffers() error {
 
 // lingerOn waits for more packets of the burst that has begun.
 func (q *Queue) lingerOn() {
-	d := min(q.linger, maxLinger)
-	if d <= 0 {
-		return
-	}
-	if until := q.rxWait.userDeadline(); !until.IsZero() {
-		d = min(d, time.Until(until))
-	}
-	if d > 0 {
-		linger(int(d))
+	if q.linger > 0 {
+		sleep(q.rxWait.beforeDeadline(min(q.linger, maxLinger)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package xsk_test
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -108,6 +109,37 @@ func TestQueueEchoesEveryByte(t *testing.T) {
 		assert.EqualValues(t, rounds*burst, s.TxPackets)
 		assert.Equal(t, 512, s.Frames.Total())
 		assert.NotContains(t, s.String(), "dropped")
+	})
+}
+
+func TestReceiveLingersForWhatFollows(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		together := map[time.Duration]int{}
+		for _, linger := range []time.Duration{0, time.Millisecond} {
+			a, b := queuePair(t, m, xsk.Config{Linger: linger})
+			frames := make([]xsk.Frame, 8)
+			for range 20 {
+				first, second := write(t, a, 0, 1, 60), write(t, a, 1, 1, 60)
+				sent := make(chan error, 2)
+				go func() {
+					time.Sleep(time.Millisecond)
+					_, err := a.Send(first)
+					sent <- err
+					spin(400 * time.Microsecond)
+					_, err = a.Send(second)
+					sent <- err
+				}()
+				for got := 0; got < 2; {
+					n, err := b.Receive(frames)
+					require.NoError(t, err)
+					if got += n; n == 2 {
+						together[linger]++
+					}
+				}
+				require.NoError(t, errors.Join(<-sent, <-sent))
+			}
+		}
+		assert.Greater(t, together[time.Millisecond], together[0], "of 20 pairs")
 	})
 }
 

@@ -166,23 +166,22 @@ func (s *Socket) receive(fill []Addr, rx []Desc) burst {
 // does and with its errors too, for timeout at most: less than 0 waits without
 // limit (ocaml-xsk's Rx_queue.poll_and_consume). While packets come quickly it
 // posts, waits and receives in one crossing.
-func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout time.Duration) (filled, received int, err error) {
-	if w := s.rxWaiter.Load(); w != nil && w.startQuick() {
-		s.Fill.uses++
-		s.Rx.uses++
-		if !s.Rx.gate.enter() {
-			w.endQuick(false)
-			return 0, 0, os.ErrClosed
-		}
+//
+// Unless rx can be filled at once, it then lets packets gather for linger, up to
+// 1 ms: a wake-up costs as much as many packets, and this saves most of them, for
+// a packet that may wait so long. It holds a thread meanwhile. 0 does not linger.
+func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout, linger time.Duration) (filled, received int, err error) {
+	if linger < 0 {
+		return 0, 0, s.fail("receive", invalid("linger %v is negative", linger))
+	}
+	if w := s.rxWaiter.Load(); w != nil && w.startQuick(linger) {
 		limit := quickWait
 		if timeout >= 0 {
 			limit = min(limit, timeout)
 		}
-		b := rxBurstWait(s.Fill.c, s.Rx.c, s.fd, fill, rx, limit)
-		s.Rx.gate.leave()
-		w.endQuick(b.out > 0)
+		b, _ := s.receiveWait(w, fill, rx, limit, linger)
 		if b.out > 0 || b.err != nil {
-			return b.in, b.out, s.fail("wake rx", kickError(b.err))
+			return b.in, b.out, s.fail("receive", kickError(b.err))
 		}
 		filled = b.in
 	}
@@ -191,11 +190,28 @@ func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout time.Duration) (fil
 	if received > 0 || err != nil || timeout == 0 || len(rx) == 0 {
 		return filled, received, err
 	}
-	if _, err := s.PollRx(timeout); err != nil {
+	if ready, err := s.PollRx(timeout); err != nil || !ready {
 		return filled, 0, err
+	}
+	if linger > 0 {
+		sleep(min(linger, maxLinger))
 	}
 	n, received, err = s.RxBurst(fill[filled:], rx)
 	return filled + n, received, err
+}
+
+// receiveWait is RxBurstWait in one crossing, with the bare errno; startQuick has
+// allowed it. It tells whether it waited.
+func (s *Socket) receiveWait(w *waiter, fill []Addr, rx []Desc, limit, linger time.Duration) (b burst, waited bool) {
+	s.Fill.uses++
+	s.Rx.uses++
+	b.err = os.ErrClosed
+	if s.Rx.gate.enter() {
+		b, waited = rxBurstWait(s.Fill.c, s.Rx.c, s.fd, fill, rx, limit, min(linger, maxLinger), w.gather)
+		s.Rx.gate.leave()
+	}
+	w.endQuick(b.out > 0, b.out > 1)
+	return b, waited
 }
 
 // TxBurst does one round of sending in one crossing: it takes sent frames back

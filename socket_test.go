@@ -262,7 +262,7 @@ func TestPollRxWaitsForAPacket(t *testing.T) {
 func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 	inEachMode(t, func(t *testing.T, m mode) {
 		tx, rx := newPair(t, m, small)
-		_, n, err := rx.RxBurstWait(rx.frames(0, 64), make([]xsk.Desc, 8), 10*time.Millisecond)
+		_, n, err := rx.RxBurstWait(rx.frames(0, 64), make([]xsk.Desc, 8), 10*time.Millisecond, 0)
 		require.NoError(t, err)
 		require.Zero(t, n)
 		assert.Equal(t, 256-64, rx.Fill.Free(), "posted all the same")
@@ -278,7 +278,8 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 		}()
 		descs, back := make([]xsk.Desc, 8), []xsk.Addr{}
 		for next := 0; next < packets; {
-			filled, n, err := rx.RxBurstWait(back, descs, 5*time.Second)
+			linger := time.Duration(next/200) * 100 * time.Microsecond
+			filled, n, err := rx.RxBurstWait(back, descs, 5*time.Second, linger)
 			require.NoError(t, err)
 			require.Equal(t, len(back), filled)
 			require.NotZero(t, n)
@@ -291,7 +292,7 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 		}
 		failed := make(chan error)
 		go func() {
-			_, _, err := rx.RxBurstWait(nil, descs, -1)
+			_, _, err := rx.RxBurstWait(nil, descs, -1, 0)
 			failed <- err
 		}()
 		time.Sleep(5 * time.Millisecond) // in poll(2), for packets came quickly
@@ -302,6 +303,42 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			assert.Fail(t, "still waiting")
 		}
+	})
+}
+
+func TestRxBurstWaitLingersForWhatFollows(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		tx, rx := newPair(t, m, small)
+		_, _, err := rx.RxBurstWait(nil, make([]xsk.Desc, 1), 0, -1)
+		assert.ErrorIs(t, err, syscall.EINVAL)
+		assert.ErrorContains(t, err, "-1ns is negative")
+
+		const pairs = 40
+		rx.Fill.Produce(rx.frames(0, 2*pairs))
+		descs := make([]xsk.Desc, 2)
+		gathered := func(linger time.Duration) (together int) {
+			for range pairs / 2 {
+				sent := make(chan struct{})
+				go func() {
+					time.Sleep(time.Millisecond)
+					tx.send(t, 0, 1, 60)
+					spin(400 * time.Microsecond)
+					tx.send(t, 1, 1, 60)
+					close(sent)
+				}()
+				_, n, err := rx.RxBurstWait(nil, descs, 5*time.Second, linger)
+				require.NoError(t, err)
+				if n == 2 {
+					together++
+				} else {
+					rx.receive(t, 1)
+				}
+				<-sent
+			}
+			return together
+		}
+		without, with := gathered(0), gathered(time.Millisecond)
+		assert.Greater(t, with, without, "of %d pairs", pairs/2)
 	})
 }
 

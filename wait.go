@@ -26,12 +26,14 @@ const tick = time.Second
 // After that it parks in Go's poller, so that a waiting goroutine holds no
 // thread and Close wakes it. The poller knows an epoll of our own, in which the
 // socket is only while somebody is parked: otherwise each packet would wake an
-// idle thread that finds nothing to do.
+// idle thread that finds nothing to do, or at least ask the epoll, at the
+// sender's expense.
 type waiter struct {
 	busy    sync.Mutex // one goroutine waits at a time
 	look    func() (bool, error)
 	wait    func(time.Duration) (bool, error) // look, and poll(2); nil without
 	quick   bool                              // the last wait was short
+	gather  bool                              // and brought more than one packet
 	rounds  int                               // quick waits
 	yielded time.Time
 	file    *os.File // the epoll
@@ -55,6 +57,9 @@ const (
 	quickWait = 20 * time.Millisecond
 )
 
+// maxLinger caps every linger.
+const maxLinger = time.Millisecond
+
 // quickWaiters are the goroutines in poll(2): at most half the processors, for
 // the others must run what becomes ready meanwhile.
 var quickWaiters atomic.Int32
@@ -67,8 +72,7 @@ func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(unix.SetNonblock(epfd, true), unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{}))
-	if err != nil {
+	if err := unix.SetNonblock(epfd, true); err != nil {
 		_ = unix.Close(epfd)
 		return nil, err
 	}
@@ -79,15 +83,19 @@ func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.
 		return nil, err
 	}
 	w.park, w.set, w.control = conn.Read, w.file.SetReadDeadline, conn.Control
-	armed, disarmed := unix.EpollEvent{Events: events}, unix.EpollEvent{}
+	armed := unix.EpollEvent{Events: events}
 	w.lookIn = func(epfd uintptr) bool {
-		if w.err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, fd, &armed); w.err == nil {
+		w.err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_ADD, fd, &armed)
+		if w.err == unix.EEXIST { // woken, and not by what it waits for
+			w.err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, fd, &armed)
+		}
+		if w.err == nil {
 			w.ready, w.err = w.look()
 		}
 		return w.ready || w.err != nil
 	}
 	w.disarm = func(epfd uintptr) {
-		_ = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, fd, &disarmed)
+		_ = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_DEL, fd, nil)
 	}
 	return w, nil
 }
@@ -128,9 +136,9 @@ func (w *waiter) await() (bool, error) {
 
 // waitFor waits for at most d, quickly first if the last wait was a short one.
 func (w *waiter) waitFor(d time.Duration) (bool, error) {
-	if w.startQuick() {
+	if w.startQuick(0) {
 		ready, err := w.wait(w.beforeDeadline(min(d, quickWait)))
-		w.endQuick(ready)
+		w.endQuick(ready, false)
 		if ready || err != nil {
 			return ready, err
 		}
@@ -141,26 +149,26 @@ func (w *waiter) waitFor(d time.Duration) (bool, error) {
 	return ready, err
 }
 
-// yield lets the scheduler in now and then. A goroutine that it has not seen for
-// 10 ms counts as stuck, and one that is in C by then loses its processor every
-// 20 us: that cost a third of a receiver's time.
-func (w *waiter) yield() {
-	if w.rounds++; w.rounds%8 != 0 {
+// letOthers lets the scheduler in now and then. A goroutine that it has not seen
+// for 10 ms counts as stuck, and one that is in C by then loses its processor
+// every 20 us: that cost a third of a receiver's time.
+func (w *waiter) letOthers(linger time.Duration) {
+	if w.rounds++; w.rounds%8 != 0 && linger < 500*time.Microsecond {
 		return
 	}
 	if now := time.Now(); now.Sub(w.yielded) > 8*time.Millisecond {
-		runtime.Gosched()
+		yield()
 		w.yielded = now
 	}
 }
 
-// startQuick reports whether the goroutine may wait in poll(2); endQuick must
-// follow.
-func (w *waiter) startQuick() bool {
+// startQuick reports whether the goroutine may wait in poll(2), and linger;
+// endQuick must follow.
+func (w *waiter) startQuick(linger time.Duration) bool {
 	if !w.quick {
 		return false
 	}
-	w.yield()
+	w.letOthers(linger)
 	if quickWaiters.Add(1) > mostQuickWaiters {
 		quickWaiters.Add(-1)
 		return false
@@ -168,9 +176,9 @@ func (w *waiter) startQuick() bool {
 	return true
 }
 
-func (w *waiter) endQuick(ready bool) {
+func (w *waiter) endQuick(quick, gather bool) {
 	quickWaiters.Add(-1)
-	w.quick = ready
+	w.quick, w.gather = quick, gather
 }
 
 // parkFor parks in Go's poller for at most d.

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <net/if.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -84,7 +85,7 @@ int xskgo_socket_create(uintptr_t socket, const char *ifname, uint32_t queue,
 	struct xskgo_socket *s = (struct xskgo_socket *)socket;
 	struct xskgo_rings *r = (struct xskgo_rings *)rings;
 	struct xsk_umem *u = (struct xsk_umem *)umem;
-	struct xsk_ring_cons *rx = config->rx_size ? &s->rx : NULL;
+	struct xsk_ring_cons *rx = config->rx_size ? &s->rx.ring : NULL;
 	struct xsk_ring_prod *tx = config->tx_size ? &s->tx.ring : NULL;
 	struct xsk_socket_config c = {
 		.rx_size = config->rx_size,
@@ -437,65 +438,134 @@ int xskgo_wake_tx(uintptr_t tx, int fd)
 	return err == -EAGAIN ? 0 : err;
 }
 
-/* The bursts ------------------------------------------------------------- */
+/* Lingering --------------------------------------------------------------
+ *
+ * Go's timers are a millisecond coarse in an idle program. The kernel's have
+ * slack, 50 us by default, and it wakes nobody before all of that is over unless
+ * it has something else to do: so a sleep is asked to end early by the slack. One
+ * that is too short for that needs a smaller slack, for two system calls more.
+ */
+#define NS_PER_S 1000000000
 
-struct xskgo_burst xskgo_rx_burst(uintptr_t fill, uintptr_t rx, int fd,
-				  const uint64_t *addrs, uint32_t n,
-				  struct xdp_desc *descs, uint32_t m)
+static int64_t nanotime(void)
 {
-	struct xskgo_burst b = { .in = xskgo_fill(fill, addrs, n) };
+	struct timespec t;
 
-	if (b.in)
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	b.err = poke_rx(fill, fd);
-	b.out = xskgo_rx(rx, descs, m);
-	return b;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * (int64_t)NS_PER_S + t.tv_nsec;
 }
 
-/* The same, waiting for a packet for ms if there is none. The kernel's poll
- * wakes a driver that waits for frames by itself.
- */
-struct xskgo_burst xskgo_rx_burst_wait(uintptr_t fill, uintptr_t rx, int fd,
-				       const uint64_t *addrs, uint32_t n,
-				       struct xdp_desc *descs, uint32_t m, int ms)
+static void sleep_until(int64_t end, uint32_t ns)
 {
-	struct xskgo_burst b = xskgo_rx_burst(fill, rx, fd, addrs, n, descs, m);
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	static long usual; /* what the slack was when the process began; 0: not read yet */
+	long slack = __atomic_load_n(&usual, __ATOMIC_RELAXED);
+	bool tight;
+	struct timespec t;
 
-	if (!b.out && m && poll(&p, 1, ms) > 0)
-		b.out = xskgo_rx(rx, descs, m);
-	return b;
+	if (!slack) {
+		slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+		slack = slack > 0 ? slack : 50000;
+		__atomic_store_n(&usual, slack, __ATOMIC_RELAXED);
+	}
+	tight = ns < 2 * slack;
+	if (tight)
+		prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+	else
+		end -= slack;
+	t.tv_sec = end / NS_PER_S;
+	t.tv_nsec = end % NS_PER_S;
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+		;
+	if (tight)
+		prctl(PR_SET_TIMERSLACK, slack, 0, 0, 0);
+}
+
+void xskgo_sleep(uint32_t ns)
+{
+	sleep_until(nanotime() + ns, ns);
+}
+
+/* Sleeps for ns; if one linger follows another, until ns after the end of that,
+ * so that they keep time whatever else takes some.
+ */
+static void linger(struct xskgo_rx *rx, uint32_t ns, bool follows)
+{
+	int64_t now = nanotime();
+
+	rx->beat = (follows && rx->beat + ns > now ? rx->beat : now) + ns;
+	sleep_until(rx->beat, ns);
+}
+
+/* The bursts ------------------------------------------------------------- */
+
+void xskgo_rx_burst(struct xskgo_burst *b, uintptr_t fill, uintptr_t rx, int fd,
+		    const uint64_t *addrs, uint32_t n, struct xdp_desc *descs, uint32_t m)
+{
+	*b = (struct xskgo_burst){ .in = xskgo_fill(fill, addrs, n) };
+	if (b->in)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	b->err = poke_rx(fill, fd);
+	b->out = xskgo_rx(rx, descs, m);
+}
+
+/* The same, but it waits for a packet for ms if there is none, and then lingers
+ * for ns so that more gather, unless there are m. With gather it lingers before
+ * it waits: packets come so fast that there will be some. The kernel's poll wakes
+ * a driver that waits for frames by itself.
+ */
+void xskgo_rx_burst_wait(struct xskgo_wait *b, uintptr_t fill, uintptr_t rx, int fd,
+			 const uint64_t *addrs, uint32_t n, struct xdp_desc *descs, uint32_t m,
+			 int ms, uint32_t ns, int gather)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct xskgo_rx *r = (void *)rx;
+	uint32_t there = available(&r->ring, m);
+
+	*b = (struct xskgo_wait){ .in = n && fill ? produce((void *)fill, addrs, n, sizeof(*addrs)) : 0 };
+	if (b->in)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	b->err = poke_rx(fill, fd);
+	if (ns && there < m && (there || gather) && !b->err) {
+		linger(r, ns, true);
+		there = available(&r->ring, m);
+		b->waited = 1;
+	}
+	if (!there && m && !b->err) {
+		b->waited = 1;
+		if (poll(&p, 1, ms) > 0 && ns)
+			linger(r, ns, false);
+	}
+	b->out = m ? consume(&r->ring, descs, m, sizeof(*descs)) : 0;
 }
 
 /* Reap, queue, kick, reap again, and queue the rest into the room that made.
  * Every further round has queued a descriptor of descs or filled an entry of
  * done, so the two lengths bound it.
  */
-struct xskgo_burst xskgo_tx_burst(uintptr_t tx, uintptr_t comp, int fd,
-				  const struct xdp_desc *descs, uint32_t n,
-				  uint64_t *done, uint32_t m)
+void xskgo_tx_burst(struct xskgo_burst *b, uintptr_t tx, uintptr_t comp, int fd,
+		    const struct xdp_desc *descs, uint32_t n, uint64_t *done, uint32_t m)
 {
-	struct xskgo_burst b = { .out = xskgo_complete(comp, done, m) };
-	uint32_t queued = xskgo_tx(tx, descs, n), reaped;
+	uint32_t queued, reaped;
 	int dropped = 0;
 
+	*b = (struct xskgo_burst){ .out = xskgo_complete(comp, done, m) };
 	if (!tx)
-		return b;
-	b.in = queued;
+		return;
+	queued = xskgo_tx(tx, descs, n);
+	b->in = queued;
 	do {
 		if (queued)
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		b.err = poke_tx((void *)tx, fd);
-		if (b.err == -EBUSY)
+		b->err = poke_tx((void *)tx, fd);
+		if (b->err == -EBUSY)
 			dropped = -EBUSY;
-		reaped = xskgo_complete(comp, done + b.out, m - b.out);
-		queued = xskgo_tx(tx, descs + b.in, n - b.in);
-		b.out += reaped;
-		b.in += queued;
-	} while (queued || (reaped && b.err == -EAGAIN));
-	if (!b.err || b.err == -EAGAIN)
-		b.err = dropped;
-	return b;
+		reaped = xskgo_complete(comp, done + b->out, m - b->out);
+		queued = xskgo_tx(tx, descs + b->in, n - b->in);
+		b->out += reaped;
+		b->in += queued;
+	} while (queued || (reaped && b->err == -EAGAIN));
+	if (!b->err || b->err == -EAGAIN)
+		b->err = dropped;
 }
 
 /* Readiness --------------------------------------------------------------
@@ -586,29 +656,6 @@ int xskgo_options(int fd, uint32_t *flags)
 		return -errno;
 	*flags = options.flags;
 	return 0;
-}
-
-/* Lingering --------------------------------------------------------------
- *
- * Go's timers are a millisecond coarse in an idle program, and the kernel adds
- * 50 us of slack of its own unless told otherwise.
- */
-void xskgo_linger(uint32_t ns)
-{
-	struct timespec until;
-	long slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += min(ns, 1000000);
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
-	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
-		;
-	if (slack > 0)
-		prctl(PR_SET_TIMERSLACK, slack, 0, 0, 0);
 }
 
 #ifndef XDP_MAX_TX_SKB_BUDGET

@@ -22,6 +22,12 @@ struct xskgo_rings {
 	struct xsk_ring_cons comp;
 };
 
+/* An RX ring and when the last linger ended, in ns. */
+struct xskgo_rx {
+	struct xsk_ring_cons ring;
+	int64_t beat;
+};
+
 /* A TX ring and what its kicks did. */
 struct xskgo_tx {
 	struct xsk_ring_prod ring;
@@ -34,7 +40,7 @@ struct xskgo_tx {
  */
 struct xskgo_socket {
 	struct xsk_socket *xsk;
-	struct xsk_ring_cons rx;
+	struct xskgo_rx rx;
 	struct xskgo_tx tx;
 };
 
@@ -53,6 +59,14 @@ struct xskgo_burst {
 	uint32_t in;
 	uint32_t out;
 	int32_t err;
+};
+
+/* The same of one that may have waited. */
+struct xskgo_wait {
+	uint32_t in;
+	uint32_t out;
+	int32_t err;
+	int32_t waited;
 };
 
 /* Set-up and teardown. */
@@ -90,16 +104,16 @@ uint32_t xskgo_tx(uintptr_t tx, const struct xdp_desc *descs, uint32_t n);
 uint32_t xskgo_free(uintptr_t prod);
 int xskgo_needs_wakeup(uintptr_t prod);
 
-/* The fused bursts and the wake-ups. */
-struct xskgo_burst xskgo_rx_burst(uintptr_t fill, uintptr_t rx, int fd,
-				  const uint64_t *addrs, uint32_t n,
-				  struct xdp_desc *descs, uint32_t m);
-struct xskgo_burst xskgo_rx_burst_wait(uintptr_t fill, uintptr_t rx, int fd,
-				       const uint64_t *addrs, uint32_t n,
-				       struct xdp_desc *descs, uint32_t m, int ms);
-struct xskgo_burst xskgo_tx_burst(uintptr_t tx, uintptr_t comp, int fd,
-				  const struct xdp_desc *descs, uint32_t n,
-				  uint64_t *done, uint32_t m);
+/* The fused bursts, which tell what they did in *b, and the wake-ups. For a result
+ * of its own a call would look twice whether Go's stack has moved.
+ */
+void xskgo_rx_burst(struct xskgo_burst *b, uintptr_t fill, uintptr_t rx, int fd,
+		    const uint64_t *addrs, uint32_t n, struct xdp_desc *descs, uint32_t m);
+void xskgo_rx_burst_wait(struct xskgo_wait *b, uintptr_t fill, uintptr_t rx, int fd,
+			 const uint64_t *addrs, uint32_t n, struct xdp_desc *descs, uint32_t m,
+			 int ms, uint32_t ns, int gather);
+void xskgo_tx_burst(struct xskgo_burst *b, uintptr_t tx, uintptr_t comp, int fd,
+		    const struct xdp_desc *descs, uint32_t n, uint64_t *done, uint32_t m);
 int xskgo_wake_rx(uintptr_t fill, int fd);
 int xskgo_wake_tx(uintptr_t tx, int fd);
 int xskgo_rx_ready(uintptr_t fill, uintptr_t rx, int fd);
@@ -110,8 +124,7 @@ void xskgo_kicks(uintptr_t tx, uint64_t *kicks, uint64_t *dropped);
 int xskgo_stats(int fd, struct xdp_statistics *stats);
 int xskgo_options(int fd, uint32_t *flags);
 
-/* Sleeps for up to a millisecond, to the microsecond. */
-void xskgo_linger(uint32_t ns);
+void xskgo_sleep(uint32_t ns);
 int xskgo_set_tx_budget(int fd, uint32_t packets);
 
 /* Where libxdp and libbpf print: on sends their text to xskgoLog. */

@@ -19,7 +19,7 @@ void die(int err, const char *what)
 	exit(1);
 }
 
-static double now(void)
+double now(void)
 {
 	struct timespec t;
 
@@ -31,7 +31,8 @@ static void usage(void)
 {
 	fprintf(stderr,
 		"usage: %s -d INTERFACE [-q QUEUE] [-c PACKETS] [-t SECONDS] [-s SIZE] [-n BATCH]\n"
-		"       [-mode auto|generic|native] [-udp PORT] [-dmac MAC] [-dip ADDRESS] [-o OBJECT]\n",
+		"       [-mode auto|generic|native] [-udp PORT] [-dmac MAC] [-dip ADDRESS] [-o OBJECT]\n"
+		"       [-rate PACKETS] [-linger MICROSECONDS]\n",
 		program_invocation_short_name);
 	exit(2);
 }
@@ -53,6 +54,7 @@ void parse(struct options *o, int argc, char **argv, uint32_t size)
 	static const struct option flags[] = {
 		{ "mode", required_argument, NULL, 'm' }, { "udp", required_argument, NULL, 'u' },
 		{ "dmac", required_argument, NULL, 'M' }, { "dip", required_argument, NULL, 'I' },
+		{ "rate", required_argument, NULL, 'r' }, { "linger", required_argument, NULL, 'l' },
 		{ 0 },
 	};
 	int flag;
@@ -64,6 +66,7 @@ void parse(struct options *o, int argc, char **argv, uint32_t size)
 		.dmac = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff },
 		.dip = { 192, 0, 2, 2 },
 		.object = "bpf/redirect.bpf.o",
+		.linger = 100,
 	};
 	while ((flag = getopt_long_only(argc, argv, "d:q:c:t:s:n:o:", flags, NULL)) != -1) {
 		uint8_t *m = o->dmac;
@@ -78,6 +81,8 @@ void parse(struct options *o, int argc, char **argv, uint32_t size)
 		case 'm': o->mode = mode(optarg); break;
 		case 'u': o->port = strtoul(optarg, NULL, 0); break;
 		case 'o': o->object = optarg; break;
+		case 'r': o->rate = strtod(optarg, NULL); break;
+		case 'l': o->linger = strtoul(optarg, NULL, 0); break;
 		case 'I':
 			if (inet_pton(AF_INET, optarg, o->dip) != 1)
 				usage();
@@ -90,7 +95,7 @@ void parse(struct options *o, int argc, char **argv, uint32_t size)
 		}
 	}
 	if (!o->interface || optind < argc || !o->batch || o->batch > MAX_BATCH ||
-	    o->size < 60 || o->size > 4096 - XDP_PACKET_HEADROOM)
+	    o->linger > 1000 || o->size < 60 || o->size > 4096 - XDP_PACKET_HEADROOM)
 		usage();
 }
 

@@ -23,6 +23,8 @@ struct options {
 	uint8_t dmac[6];       /* -dmac */
 	uint8_t dip[4];	       /* -dip */
 	const char *object;    /* -o: the XDP program */
+	double rate;	       /* -rate, udpgen's packets a second; 0: no limit */
+	uint32_t linger;       /* -linger, rxdrop's, in microseconds */
 };
 
 /* An AF_XDP socket with its umem. */
@@ -48,6 +50,7 @@ void open_socket(struct port *p, const struct options *o, bool rx, bool tx);
 void close_port(struct port *p);
 bool running(void);
 bool passing(int err);
+double now(void);
 void meter_add(struct meter *m, uint32_t packets, uint64_t bytes);
 double meter_rate(const struct meter *m);
 void die(int err, const char *what);

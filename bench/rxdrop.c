@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * What examples/rxdrop does, in C on libxdp: it receives UDP packets and drops
- * them, with the same XDP program, and sleeps in poll when there are none.
+ * them, with the same XDP program, lets them gather for a while, and sleeps in
+ * poll when there are none.
  */
 #define _GNU_SOURCE
 #include <bpf/bpf.h>
@@ -13,7 +14,9 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "common.h"
 
@@ -93,6 +96,56 @@ static void give_back(struct port *p, struct empty *e)
 		die(errno, "wake rx");
 }
 
+/* Packets there; libxdp's xsk_cons_nb_avail looks only once it knows of none. */
+static uint32_t available(struct xsk_ring_cons *r)
+{
+	r->cached_prod = __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
+	return r->cached_prod - r->cached_cons;
+}
+
+/* Sleeps for us at most, for the kernel may take its slack before it wakes anybody;
+ * if one linger follows another, until us after the end of that.
+ */
+static void linger(uint32_t us, bool follows)
+{
+	static long slack;
+	static int64_t beat;
+	int64_t at;
+	struct timespec t;
+
+	if (!slack) {
+		slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+		if (slack > us * 500L)
+			prctl(PR_SET_TIMERSLACK, slack = 1, 0, 0, 0);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	at = t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
+	beat = (follows && beat + us * 1000L > at ? beat : at) + us * 1000L;
+	t.tv_sec = (beat - slack) / 1000000000;
+	t.tv_nsec = (beat - slack) % 1000000000;
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
+
+/* Waits for packets: want of them, or those of the time to linger. With gather it
+ * lingers before it waits in poll: there will be some.
+ */
+static void await(struct port *p, const struct options *o, uint32_t want, bool gather)
+{
+	uint32_t there = available(&p->rx);
+
+	if (o->linger && there < want && (there || gather)) {
+		linger(o->linger, true);
+		there = available(&p->rx);
+	}
+	if (there)
+		return;
+	if (poll(&(struct pollfd){ .fd = p->fd, .events = POLLIN }, 1, 100) < 0 && errno != EINTR)
+		die(errno, "poll");
+	if (o->linger && available(&p->rx) < want)
+		linger(o->linger, false);
+	available(&p->rx);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
@@ -101,7 +154,7 @@ int main(int argc, char **argv)
 	struct xdp_statistics stats;
 	socklen_t len = sizeof(stats);
 	static struct empty empty;
-	uint32_t at, i;
+	uint32_t at, n = 0, i;
 
 	parse(&o, argc, argv, 3840);
 	open_umem(&p, &o, FRAMES + 64);
@@ -117,11 +170,12 @@ int main(int argc, char **argv)
 	fflush(stdout);
 
 	while (running() && (!o.count || m.packets < o.count)) {
-		uint32_t want = o.count && o.count - m.packets < o.batch ? o.count - m.packets : o.batch, n;
+		uint32_t want = o.count && o.count - m.packets < o.batch ? o.count - m.packets : o.batch;
 		uint64_t bytes = 0;
 
 		/* Give back the frames of the last round, */
 		give_back(&p, &empty);
+		await(&p, &o, want, n > 1);
 		/* and take the packets of this one. */
 		n = xsk_ring_cons__peek(&p.rx, want, &at);
 		for (i = 0; i < n; i++) {
@@ -132,10 +186,6 @@ int main(int argc, char **argv)
 		}
 		xsk_ring_cons__release(&p.rx, n);
 		meter_add(&m, n, bytes);
-		/* The frames of so small a burst can wait for the next one. */
-		if (n < (want < 64 ? want : 64) && !xsk_cons_nb_avail(&p.rx, 1) &&
-		    poll(&(struct pollfd){ .fd = p.fd, .events = POLLIN }, 1, 100) < 0 && errno != EINTR)
-			die(errno, "poll");
 	}
 	if (getsockopt(p.fd, SOL_XDP, XDP_STATISTICS, &stats, &len))
 		die(errno, "statistics");

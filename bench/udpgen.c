@@ -217,6 +217,7 @@ int main(int argc, char **argv)
 	static struct sender s;
 	struct options o;
 	struct meter m = { 0 };
+	double begin;
 	uint64_t i;
 
 	parse(&o, argc, argv, 64);
@@ -230,9 +231,12 @@ int main(int argc, char **argv)
 	puts("udpgen: ready");
 	fflush(stdout);
 	meter_add(&m, 0, 0);
+	begin = now();
 	while (running() && (!o.count || s.number < o.count)) {
 		uint64_t left = o.count ? o.count - s.number : o.batch;
 
+		if (o.rate && s.number > (now() - begin) * o.rate)
+			continue; /* sleeping would make bursts of it */
 		burst(&s, left < o.batch ? left : o.batch, &m);
 	}
 	for (i = 0; i < 1000 && m.packets < s.number; i++) {

@@ -11,9 +11,11 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-xsk/xsk"
@@ -32,9 +34,10 @@ const (
 func main() {
 	flags := cmdline.New("rxdrop", "receives UDP packets and drops them", 3840)
 	verify := flags.Bool("verify", false, "check all that udpgen puts into a packet; exit status 1 if something was wrong")
+	linger := flags.Duration("linger", 100*time.Microsecond, "let packets gather for so long, up to 1ms: a wake-up costs as much as many packets")
 	ack := flags.Bool("ack", false, "acknowledge to udpgen -window")
 	options := flags.Parse()
-	corrupt, err := run(options, *verify, *ack)
+	corrupt, err := run(options, *linger, *verify, *ack)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rxdrop:", err)
 	}
@@ -43,7 +46,7 @@ func main() {
 	}
 }
 
-func run(o *cmdline.Options, verify, ack bool) (corrupt bool, err error) {
+func run(o *cmdline.Options, linger time.Duration, verify, ack bool) (corrupt bool, err error) {
 	ctx, stop := o.Context()
 	defer stop()
 
@@ -96,14 +99,16 @@ func run(o *cmdline.Options, verify, ack bool) (corrupt bool, err error) {
 	checker := new(packet.Checker)
 	meter := cmdline.NewMeter("rxdrop")
 	rx := make([]xsk.Desc, o.Batch)
-	for ctx.Err() == nil && (o.Count == 0 || meter.Packets < o.Count) {
+	var stopped atomic.Bool // cheaper to ask than ctx
+	defer context.AfterFunc(ctx, func() { stopped.Store(true) })()
+	for !stopped.Load() && (o.Count == 0 || meter.Packets < o.Count) {
 		want := len(rx)
 		if o.Count > 0 {
 			want = int(min(uint64(want), o.Count-meter.Packets))
 		}
 		// One crossing gives back the frames of the last round, waits if it must,
 		// and takes the packets of this one.
-		filled, n, err := socket.RxBurstWait(empty, rx[:want], patience)
+		filled, n, err := socket.RxBurstWait(empty, rx[:want], patience, linger)
 		if err != nil && !cmdline.Passing(err) {
 			return false, err
 		}
