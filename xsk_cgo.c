@@ -85,7 +85,7 @@ int xskgo_socket_create(uintptr_t socket, const char *ifname, uint32_t queue,
 	struct xskgo_socket *s = (struct xskgo_socket *)socket;
 	struct xskgo_rings *r = (struct xskgo_rings *)rings;
 	struct xsk_umem *u = (struct xsk_umem *)umem;
-	struct xsk_ring_cons *rx = config->rx_size ? &s->rx.ring : NULL;
+	struct xsk_ring_cons *rx = config->rx_size ? &s->rx : NULL;
 	struct xsk_ring_prod *tx = config->tx_size ? &s->tx.ring : NULL;
 	struct xsk_socket_config c = {
 		.rx_size = config->rx_size,
@@ -443,57 +443,33 @@ int xskgo_wake_tx(uintptr_t tx, int fd)
  * Go's timers are a millisecond coarse in an idle program. The kernel's have
  * slack, 50 us by default, and it wakes nobody before all of that is over unless
  * it has something else to do: so a sleep is asked to end early by the slack. One
- * that is too short for that needs a smaller slack, for two system calls more.
+ * that is shorter needs a smaller slack, for two system calls more.
  */
-#define NS_PER_S 1000000000
-
-static int64_t nanotime(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * (int64_t)NS_PER_S + t.tv_nsec;
-}
-
-static void sleep_until(int64_t end, uint32_t ns)
+void xskgo_linger(uint32_t ns)
 {
 	static long usual; /* what the slack was when the process began; 0: not read yet */
 	long slack = __atomic_load_n(&usual, __ATOMIC_RELAXED);
+	struct timespec end;
 	bool tight;
-	struct timespec t;
 
 	if (!slack) {
 		slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
 		slack = slack > 0 ? slack : 50000;
 		__atomic_store_n(&usual, slack, __ATOMIC_RELAXED);
 	}
-	tight = ns < 2 * slack;
+	tight = ns < slack;
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += tight ? ns : ns - slack;
+	if (end.tv_nsec >= 1000000000) {
+		end.tv_nsec -= 1000000000;
+		end.tv_sec++;
+	}
 	if (tight)
 		prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-	else
-		end -= slack;
-	t.tv_sec = end / NS_PER_S;
-	t.tv_nsec = end % NS_PER_S;
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR)
 		;
 	if (tight)
 		prctl(PR_SET_TIMERSLACK, slack, 0, 0, 0);
-}
-
-void xskgo_sleep(uint32_t ns)
-{
-	sleep_until(nanotime() + ns, ns);
-}
-
-/* Sleeps for ns; if one linger follows another, until ns after the end of that,
- * so that they keep time whatever else takes some.
- */
-static void linger(struct xskgo_rx *rx, uint32_t ns, bool follows)
-{
-	int64_t now = nanotime();
-
-	rx->beat = (follows && rx->beat + ns > now ? rx->beat : now) + ns;
-	sleep_until(rx->beat, ns);
 }
 
 /* The bursts ------------------------------------------------------------- */
@@ -518,24 +494,24 @@ void xskgo_rx_burst_wait(struct xskgo_wait *b, uintptr_t fill, uintptr_t rx, int
 			 int ms, uint32_t ns, int gather)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	struct xskgo_rx *r = (void *)rx;
-	uint32_t there = available(&r->ring, m);
+	struct xsk_ring_cons *r = (void *)rx;
+	uint32_t there = available(r, m);
 
 	*b = (struct xskgo_wait){ .in = n && fill ? produce((void *)fill, addrs, n, sizeof(*addrs)) : 0 };
 	if (b->in)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	b->err = poke_rx(fill, fd);
 	if (ns && there < m && (there || gather) && !b->err) {
-		linger(r, ns, true);
-		there = available(&r->ring, m);
+		xskgo_linger(ns);
+		there = available(r, m);
 		b->waited = 1;
 	}
 	if (!there && m && !b->err) {
 		b->waited = 1;
 		if (poll(&p, 1, ms) > 0 && ns)
-			linger(r, ns, false);
+			xskgo_linger(ns);
 	}
-	b->out = m ? consume(&r->ring, descs, m, sizeof(*descs)) : 0;
+	b->out = m ? consume(r, descs, m, sizeof(*descs)) : 0;
 }
 
 /* Reap, queue, kick, reap again, and queue the rest into the room that made.

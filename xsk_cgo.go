@@ -297,8 +297,8 @@ func zeroCopy(fd int) (bool, error) {
 //go:linkname yield runtime.goyield
 func yield()
 
-// sleep sleeps, far more exactly than time.Sleep.
-func sleep(d time.Duration) { C.xskgo_sleep(C.uint32_t(d)) }
+// sleep sleeps for up to d, far more exactly than time.Sleep.
+func sleep(d time.Duration) { C.xskgo_linger(C.uint32_t(d)) }
 
 func setTxBudget(fd, packets int) error {
 	return errno(C.xskgo_set_tx_budget(C.int(fd), C.uint32_t(packets)))

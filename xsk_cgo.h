@@ -22,12 +22,6 @@ struct xskgo_rings {
 	struct xsk_ring_cons comp;
 };
 
-/* An RX ring and when the last linger ended, in ns. */
-struct xskgo_rx {
-	struct xsk_ring_cons ring;
-	int64_t beat;
-};
-
 /* A TX ring and what its kicks did. */
 struct xskgo_tx {
 	struct xsk_ring_prod ring;
@@ -40,7 +34,7 @@ struct xskgo_tx {
  */
 struct xskgo_socket {
 	struct xsk_socket *xsk;
-	struct xskgo_rx rx;
+	struct xsk_ring_cons rx;
 	struct xskgo_tx tx;
 };
 
@@ -124,7 +118,8 @@ void xskgo_kicks(uintptr_t tx, uint64_t *kicks, uint64_t *dropped);
 int xskgo_stats(int fd, struct xdp_statistics *stats);
 int xskgo_options(int fd, uint32_t *flags);
 
-void xskgo_sleep(uint32_t ns);
+/* Sleeps for up to ns. */
+void xskgo_linger(uint32_t ns);
 int xskgo_set_tx_budget(int fd, uint32_t packets);
 
 /* Where libxdp and libbpf print: on sends their text to xskgoLog. */

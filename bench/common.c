@@ -66,7 +66,7 @@ void parse(struct options *o, int argc, char **argv, uint32_t size)
 		.dmac = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff },
 		.dip = { 192, 0, 2, 2 },
 		.object = "bpf/redirect.bpf.o",
-		.linger = 100,
+		.linger = 50,
 	};
 	while ((flag = getopt_long_only(argc, argv, "d:q:c:t:s:n:o:", flags, NULL)) != -1) {
 		uint8_t *m = o->dmac;

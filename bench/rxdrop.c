@@ -103,27 +103,24 @@ static uint32_t available(struct xsk_ring_cons *r)
 	return r->cached_prod - r->cached_cons;
 }
 
-/* Sleeps for us at most, for the kernel may take its slack before it wakes anybody;
- * if one linger follows another, until us after the end of that.
- */
-static void linger(uint32_t us, bool follows)
+/* Sleeps for us at most: the kernel may take its slack before it wakes anybody. */
+static void linger(uint32_t us)
 {
 	static long slack;
-	static int64_t beat;
-	int64_t at;
-	struct timespec t;
+	struct timespec end;
 
 	if (!slack) {
 		slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
-		if (slack > us * 500L)
+		if (slack > us * 1000L)
 			prctl(PR_SET_TIMERSLACK, slack = 1, 0, 0, 0);
 	}
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	at = t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
-	beat = (follows && beat + us * 1000L > at ? beat : at) + us * 1000L;
-	t.tv_sec = (beat - slack) / 1000000000;
-	t.tv_nsec = (beat - slack) % 1000000000;
-	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += us * 1000L - slack;
+	if (end.tv_nsec >= 1000000000) {
+		end.tv_nsec -= 1000000000;
+		end.tv_sec++;
+	}
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL);
 }
 
 /* Waits for packets: want of them, or those of the time to linger. With gather it
@@ -134,7 +131,7 @@ static void await(struct port *p, const struct options *o, uint32_t want, bool g
 	uint32_t there = available(&p->rx);
 
 	if (o->linger && there < want && (there || gather)) {
-		linger(o->linger, true);
+		linger(o->linger);
 		there = available(&p->rx);
 	}
 	if (there)
@@ -142,7 +139,7 @@ static void await(struct port *p, const struct options *o, uint32_t want, bool g
 	if (poll(&(struct pollfd){ .fd = p->fd, .events = POLLIN }, 1, 100) < 0 && errno != EINTR)
 		die(errno, "poll");
 	if (o->linger && available(&p->rx) < want)
-		linger(o->linger, false);
+		linger(o->linger);
 	available(&p->rx);
 }
 

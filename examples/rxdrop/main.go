@@ -34,7 +34,7 @@ const (
 func main() {
 	flags := cmdline.New("rxdrop", "receives UDP packets and drops them", 3840)
 	verify := flags.Bool("verify", false, "check all that udpgen puts into a packet; exit status 1 if something was wrong")
-	linger := flags.Duration("linger", 100*time.Microsecond, "let packets gather for so long, up to 1ms: a wake-up costs as much as many packets")
+	linger := flags.Duration("linger", 50*time.Microsecond, "let packets gather for so long, up to 1ms: a wake-up costs as much as many packets")
 	ack := flags.Bool("ack", false, "acknowledge to udpgen -window")
 	options := flags.Parse()
 	corrupt, err := run(options, *linger, *verify, *ack)
