@@ -76,7 +76,8 @@ type sender struct {
 // Receive takes packets into frames and returns how many: at least one, for it
 // waits until there is one, or the read deadline passes
 // (os.ErrDeadlineExceeded), or the Queue is closed (os.ErrClosed). The frames
-// are lent until the next Receive; see Frame.Keep.
+// are lent until the next Receive; see Frame.Keep. The slice is the caller's:
+// answers := frames[:0], and appending to it those to be sent, is fine.
 //
 // When the kernel has no frame left to receive into, because the program keeps
 // them all, it answers ENOBUFS and says how many are kept, instead of waiting for
@@ -369,7 +370,9 @@ func (q *Queue) Send(frames []Frame) (int, error) {
 	}
 }
 
-// TrySend is Send without waiting: a full ring is no error.
+// TrySend is Send without waiting: a full ring is no error. Like Send it takes
+// back what was sent before, also if frames is empty, which is all that a program
+// needs to do to get its last frames back.
 func (q *Queue) TrySend(frames []Frame) (int, error) {
 	n, err := q.trySend(frames)
 	return n, q.fail("send", err)

@@ -112,6 +112,19 @@ func TestQueueEchoesEveryByte(t *testing.T) {
 	})
 }
 
+func TestStatsOfAOneWayQueueShowThatWay(t *testing.T) {
+	a, b := vethPair(t)
+	sender := openQueue(t, a, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}})
+	receiver := openQueue(t, b, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{RxOnly: true}})
+	assert.NotContains(t, sender.Stats().String(), "rx: ")
+	assert.Contains(t, sender.Stats().String(), "tx: 0 packets")
+	assert.NotContains(t, receiver.Stats().String(), "tx: ")
+	assert.Contains(t, receiver.Stats().String(), "rx: 0 packets")
+	both := xsk.Queues{sender, receiver}.Stats().String()
+	assert.Contains(t, both, "rx: 0 packets")
+	assert.Contains(t, both, "tx: 0 packets")
+}
+
 func TestReceiveLingersForWhatFollows(t *testing.T) {
 	inEachMode(t, func(t *testing.T, m mode) {
 		together := map[time.Duration]int{}

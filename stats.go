@@ -26,7 +26,8 @@ type QueueStats struct {
 	Frames    FrameCounts
 	Kernel    Stats // the kernel's own counters
 
-	mtu, maxPacket int
+	mtu, maxPacket  int
+	receives, sends bool
 }
 
 // FrameCounts say how many frames of a Umem are whose. All Queues on the Umem
@@ -69,6 +70,8 @@ func (q *Queue) Stats() QueueStats {
 		KickStats: q.sock.KickStats(),
 		Frames:    q.pool.counts(),
 		maxPacket: q.umem.MaxPacket(),
+		receives:  !q.txOnly,
+		sends:     !q.rxOnly,
 	}
 	s.Kernel, _ = q.sock.Stats()
 	if i, err := net.InterfaceByName(q.ifname); err == nil {
@@ -100,14 +103,19 @@ func (s *QueueStats) add(o QueueStats) {
 	s.Kernel.RxFillRingEmpty += o.Kernel.RxFillRingEmpty
 	s.Kernel.TxRingEmpty += o.Kernel.TxRingEmpty
 	s.mtu, s.maxPacket = o.mtu, o.maxPacket
+	s.receives, s.sends = s.receives || o.receives, s.sends || o.sends
 }
 
-// String prints the counts, a line each way and one for the frames, and beside
-// every drop its likely cause.
+// String prints the counts, a line for each way the Queue has and one for the
+// frames, and beside every drop its likely cause.
 func (s QueueStats) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "rx: %d packets, %d bytes, %d bursts, %d wake-ups\n", s.RxPackets, s.RxBytes, s.RxBursts, s.RxWakeups)
-	fmt.Fprintf(&b, "tx: %d packets, %d bytes, %d bursts, %d kicks\n", s.TxPackets, s.TxBytes, s.TxBursts, s.Kicks)
+	if s.receives || !s.sends {
+		fmt.Fprintf(&b, "rx: %d packets, %d bytes, %d bursts, %d wake-ups\n", s.RxPackets, s.RxBytes, s.RxBursts, s.RxWakeups)
+	}
+	if s.sends || !s.receives {
+		fmt.Fprintf(&b, "tx: %d packets, %d bytes, %d bursts, %d kicks\n", s.TxPackets, s.TxBytes, s.TxBursts, s.Kicks)
+	}
 	f := s.Frames
 	fmt.Fprintf(&b, "frames: %d free, %d rx, %d lent, %d the program's, %d tx, %d retired", f.Free, f.Rx, f.Loan, f.User, f.Tx, f.Retired)
 	drop := func(n uint64, what, cause string, args ...any) {
