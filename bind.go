@@ -348,7 +348,8 @@ var registry = struct {
 	owner map[[2]int]*Socket
 }{owner: map[[2]int]*Socket{}}
 
-// enter puts s into the map, and takes it out of the one it was in before.
+// enter puts s into the map, and takes it out of the one it was in before. An
+// entry of another interface is not replaced: that one would go deaf.
 func (r *registration) enter(mapFD int, s *Socket) error {
 	registry.Lock()
 	defer registry.Unlock()
@@ -361,6 +362,10 @@ func (r *registration) enter(mapFD int, s *Socket) error {
 		return err
 	}
 	next := registration{fd, id, s.rings.queue}
+	if other := registry.owner[next.key()]; other != nil && (other.rings.netns != s.rings.netns || other.rings.ifindex != s.rings.ifindex) {
+		_ = unix.Close(fd)
+		return explained(syscall.EBUSY, "entry %d of the XSKMAP is the socket's of %s", next.queue, other.name)
+	}
 	if err := mapSet(fd, next.queue, s.fd); err != nil {
 		_ = unix.Close(fd)
 		if err == syscall.E2BIG {

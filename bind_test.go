@@ -395,6 +395,26 @@ func TestNoDescriptorLeftIsSaid(t *testing.T) {
 	newSocket(t, b, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
 }
 
+func TestAMapServesOneInterface(t *testing.T) {
+	a, b := vethPair(t)
+	program := redirect(t, a, modes[0])
+	receiver := openQueue(t, a, modes[0], xsk.Config{XSKMap: program})
+	_, err := xsk.Open(b, 0, &xsk.Config{XSKMap: program})
+	assert.ErrorIs(t, err, syscall.EINVAL)
+	assert.ErrorContains(t, err, "the XDP program of the XSKMap is on another interface: "+a+": generic")
+	_, err = xsk.Open(b, 0, &xsk.Config{XSKMap: xsk.MapFD(program.FileDescriptor())})
+	assert.ErrorIs(t, err, syscall.EBUSY)
+	assert.ErrorContains(t, err, "entry 0 of the XSKMAP is the socket's of "+a+" queue 0")
+
+	sender := openQueue(t, b, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}})
+	sendPackets(t, sender, 7, 1, 60)
+	frames := make([]xsk.Frame, 1)
+	require.NoError(t, receiver.SetReadDeadline(time.Now().Add(5*time.Second)))
+	_, err = receiver.Receive(frames)
+	require.NoError(t, err, "the first one still receives")
+	assert.Equal(t, 7, number(t, frames[0].Data))
+}
+
 func TestUpdateXSKMapRefusesWhatCannotWork(t *testing.T) {
 	a, b := testns.Veth{Queues: 2}.Make(t)
 	slot := newXSKMap(t, 1)

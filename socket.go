@@ -167,12 +167,12 @@ func (s *Socket) receive(fill []Addr, rx []Desc) burst {
 // limit (ocaml-xsk's Rx_queue.poll_and_consume). While packets come quickly it
 // posts, waits and receives in one crossing.
 //
-// Unless rx can be filled at once, it then lets packets gather for linger, up to
-// 1 ms: a wake-up costs as much as many packets, and this saves most of them, for
+// Unless rx can be filled at once, it then lets packets gather for linger, 1 ms at
+// most: a wake-up costs as much as many packets, and this saves most of them, for
 // a packet that may wait so long. It holds a thread meanwhile. 0 does not linger.
 func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout, linger time.Duration) (filled, received int, err error) {
-	if linger < 0 {
-		return 0, 0, s.fail("receive", invalid("linger %v is negative", linger))
+	if linger < 0 || linger > maxLinger {
+		return 0, 0, s.fail("receive", invalid("linger %v is not between 0 and %v", linger, maxLinger))
 	}
 	if w := s.rxWaiter.Load(); w != nil && w.startQuick(linger) {
 		limit := quickWait
@@ -194,7 +194,7 @@ func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout, linger time.Durati
 		return filled, 0, err
 	}
 	if linger > 0 {
-		sleep(min(linger, maxLinger))
+		sleep(linger)
 	}
 	n, received, err = s.RxBurst(fill[filled:], rx)
 	return filled + n, received, err
@@ -207,7 +207,7 @@ func (s *Socket) receiveWait(w *waiter, fill []Addr, rx []Desc, limit, linger ti
 	s.Rx.uses++
 	b.err = os.ErrClosed
 	if s.Rx.gate.enter() {
-		b, waited = rxBurstWait(s.Fill.c, s.Rx.c, s.fd, fill, rx, limit, min(linger, maxLinger), w.gather)
+		b, waited = rxBurstWait(s.Fill.c, s.Rx.c, s.fd, fill, rx, limit, linger, w.gather)
 		s.Rx.gate.leave()
 	}
 	w.endQuick(b.out > 0, b.out > 1)
@@ -285,15 +285,15 @@ func (s *Socket) WakeTx() error {
 
 // goneError names the removal of an interface, which the kernel reports as
 // ENETDOWN on SO_ERROR and as ENXIO on a kick.
-func goneError(err error) error {
-	return fmt.Errorf("the interface is gone (%v): %w", err, syscall.ENODEV)
+func goneError() error {
+	return fmt.Errorf("the interface is gone: %w", syscall.ENODEV)
 }
 
 // kickError explains what the kernel answered to a wake-up.
 func kickError(err error) error {
 	switch err {
 	case syscall.ENXIO:
-		return goneError(err)
+		return goneError()
 	case syscall.EBUSY:
 		return explained(syscall.EBUSY, "the device dropped a packet")
 	}
@@ -303,9 +303,11 @@ func kickError(err error) error {
 // UpdateXSKMap registers the Socket in m under its queue number, so that a
 // program which redirects through m reaches it (xsk_socket__update_xskmap). m
 // stays the caller's and may be closed afterwards. It fails with EINVAL on a
-// Socket that libxdp's own program serves, and when m is no XSKMAP, and with
-// E2BIG when the queue is beyond m's size. Close takes the entry out again,
-// unless another Socket of this process has taken its place.
+// Socket that libxdp's own program serves, when m is no XSKMAP, and when m is a
+// Program of package bpf on another interface; with E2BIG when the queue is
+// beyond m's size, and with EBUSY when an open Socket of this process on another
+// interface has the entry. Close takes the entry out again, unless another
+// Socket of this process has taken its place.
 func (s *Socket) UpdateXSKMap(m XSKMap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -321,11 +323,23 @@ func (s *Socket) updateXSKMap(m XSKMap) error {
 	case s.rings.program:
 		return invalid("libxdp's own program serves this socket; make it with InhibitProgLoad")
 	}
-	fd := m.FileDescriptor()
-	if fd < 0 || fd > math.MaxInt32 {
-		return explained(syscall.EBADF, "the XSKMap is closed, its descriptor is %d", fd)
+	fd, err := usable(m, s.rings.ifindex)
+	if err != nil {
+		return err
 	}
 	return s.registered.enter(fd, s)
+}
+
+// usable is the descriptor of m, if it is open and serves the interface.
+func usable(m XSKMap, ifindex int) (int, error) {
+	fd := m.FileDescriptor()
+	if fd < 0 || fd > math.MaxInt32 {
+		return -1, explained(syscall.EBADF, "the XSKMap is closed, its descriptor is %d", fd)
+	}
+	if on, ok := m.(interface{ Ifindex() int }); ok && on.Ifindex() != ifindex {
+		return -1, invalid("the XDP program of the XSKMap is on another interface: %v", m)
+	}
+	return fd, nil
 }
 
 // Close unregisters the Socket, ends its use of the rings and deletes it

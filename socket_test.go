@@ -309,9 +309,11 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 func TestRxBurstWaitLingersForWhatFollows(t *testing.T) {
 	inEachMode(t, func(t *testing.T, m mode) {
 		tx, rx := newPair(t, m, small)
-		_, _, err := rx.RxBurstWait(nil, make([]xsk.Desc, 1), 0, -1)
-		assert.ErrorIs(t, err, syscall.EINVAL)
-		assert.ErrorContains(t, err, "-1ns is negative")
+		for _, linger := range []time.Duration{-1, time.Millisecond + 1} {
+			_, _, err := rx.RxBurstWait(nil, make([]xsk.Desc, 1), 0, linger)
+			assert.ErrorIs(t, err, syscall.EINVAL)
+			assert.ErrorContains(t, err, linger.String()+" is not between 0 and 1ms")
+		}
 
 		const pairs = 40
 		rx.Fill.Produce(rx.frames(0, 2*pairs))

@@ -57,7 +57,7 @@ const (
 	quickWait = 20 * time.Millisecond
 )
 
-// maxLinger caps every linger.
+// maxLinger is the longest linger.
 const maxLinger = time.Millisecond
 
 // quickWaiters are the goroutines in poll(2): at most half the processors, for
@@ -382,7 +382,7 @@ func (s *Socket) latch(ready bool, err error) error {
 		s.deviceError.Store(int32(err.(syscall.Errno)))
 	}
 	if kept := s.deviceError.Load(); kept != 0 && !ready {
-		return goneError(syscall.Errno(kept))
+		return goneError()
 	}
 	return err
 }

@@ -54,12 +54,26 @@
 // # Rules
 //
 // Each ring, and each direction of a Socket, belongs to one goroutine at a
-// time; misuse shows under the race detector. Close may be called from
-// anywhere, and after it every method answers [os.ErrClosed] or zero; only bytes
-// that [Umem.Bytes] returned must not be in use when the Umem is closed. Nothing
-// is released by the garbage collector, because the NIC may still write there:
-// close sockets first, then their Umem. The package prints nothing, starts no
-// goroutine and changes no resource limit.
+// time, and misuse shows under the race detector; Receive of a Queue, too, but
+// there it does not show. Close may be called from anywhere, and after it every
+// method answers [os.ErrClosed] or zero; only bytes that [Umem.Bytes] returned
+// must not be in use when the Umem is closed. Nothing is released by the garbage
+// collector, because the NIC may still write there: close sockets first, then
+// their Umem. The package prints nothing, starts no goroutine and changes no
+// resource limit. (libbpf may print, when libxdp attaches its own program; see
+// [SetLibbpfLogger].)
+//
+// # What the interface does
+//
+// A NIC gives an XDP program only what it accepts: a bridge or a mirror sets the
+// interface to promiscuous by itself. The other way round, a packet from a local
+// veth or virtio sender may have an unfinished checksum, which no receiver
+// beyond will take: switch that sender's offload off (ethtool -K DEV tx off).
+//
+// While an interface is down, sending waits, and what is in the TX ring goes out
+// when it is up again. While it is up without a carrier the driver drops what it
+// is given, which counts as Dropped. Receiving just waits, both times. When it is
+// removed or moved to another namespace, everything answers ENODEV.
 //
 // Errors name the operation, the interface, the queue and the rule that was
 // broken, and wrap the kernel's errno for [errors.Is].
@@ -157,9 +171,10 @@ const (
 )
 
 // An XSKMap is a BPF map of type XSKMAP, known by its file descriptor.
-// *libbpfgo.BPFMap, *bpf.Program and [MapFD] are XSKMaps. Nothing else of BPF
-// enters this package: libxdp may bring a libbpf of its own, and only file
-// descriptors can cross between two copies of it.
+// *libbpfgo.BPFMap, *bpf.Program and [MapFD] are XSKMaps. One that has a method
+// Ifindex() int, as a Program has, is refused for any other interface. Nothing
+// else of BPF enters this package: libxdp may bring a libbpf of its own, and only
+// file descriptors can cross between two copies of it.
 type XSKMap interface{ FileDescriptor() int }
 
 // A MapFD is the file descriptor of an XSKMAP.

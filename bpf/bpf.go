@@ -171,8 +171,11 @@ func (o Options) check() error {
 }
 
 // FileDescriptor returns the XSKMAP's descriptor, which stays the Program's; it
-// makes a Program an xsk.XSKMap. After Close it is -1.
+// makes a Program an xsk.XSKMap. After Close, and of a nil Program, it is -1.
 func (p *Program) FileDescriptor() int {
+	if p == nil {
+		return -1
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -180,6 +183,10 @@ func (p *Program) FileDescriptor() int {
 	}
 	return p.xsks.FileDescriptor()
 }
+
+// Ifindex returns the index of the interface that the program is on. Package xsk
+// asks for it before it registers a socket of another one.
+func (p *Program) Ifindex() int { return p.device.index }
 
 // Mode returns how the kernel attached the program: Native or Generic. After
 // Close it is Auto, the zero Mode.

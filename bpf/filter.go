@@ -19,7 +19,7 @@ import (
 // kernel must have them all to put the datagram together. Nor does a packet
 // whose headers are cut short.
 type Filter struct {
-	All      bool     // every packet, ARP and remote logins too
+	All      bool     // every packet that the NIC accepts, ARP and remote logins too
 	UDPPorts []uint16 // destination ports, in any order; not together with All
 }
 
