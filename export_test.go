@@ -22,10 +22,12 @@ func NewPlainQueue(s *Socket, frames int) *Queue {
 	u := &Umem{area: make([]byte, frames*2048), frameSize: 2048, mask: 2047, frames: frames}
 	q := &Queue{name: "plain memory", sock: s, umem: u, pool: newPool(u, nil), rxFrames: frames / 2}
 	q.rx.descs = make([]Desc, maxBurst+mostFrags)
-	if _, err := q.pool.enter(q, queueName{}); err != nil {
+	q.tx.descs, q.tx.done = make([]Desc, 0, maxBurst), make([]Addr, 2*maxBurst)
+	var err error
+	if q.shard, err = q.pool.enter(q, queueName{}); err != nil {
 		panic(err)
 	}
-	q.stockUp()
+	q.firstStock()
 	q.rx.post = q.rx.post[:copy(q.rx.post, q.rx.post[s.Fill.Produce(q.rx.post):])]
 	return q
 }

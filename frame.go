@@ -73,8 +73,6 @@ func (f *Frame) Keep() {
 	if f.pool == nil {
 		return
 	}
-	f.pool.mu.Lock()
-	defer f.pool.mu.Unlock()
 	f.pool.keep(f)
 	if len(f.Frags) == 0 {
 		return
@@ -92,8 +90,8 @@ func (f *Frame) Free() {
 	Free(one[:])
 }
 
-// Free gives frames back to the memory they came from, with one lock for the
-// lot. Lent frames may be freed too. It may be called from any goroutine, also
+// Free gives frames back to the memory they came from, with one lock for all
+// that one Queue has received or allocated. Lent frames may be freed too. It may be called from any goroutine, also
 // after the Queue is closed, and ignores the zero Frame. It panics on a stale
 // frame, one that was sent, freed or lent out again: somebody else owns it now.
 func Free(frames []Frame) {
@@ -108,4 +106,90 @@ func Free(frames []Frame) {
 		}
 		frames = frames[n:]
 	}
+}
+
+// giveBack is Free, for frames of one pool.
+func (p *pool) giveBack(frames []Frame) {
+	if p.giveAllBack(frames) {
+		p.releaseMapping()
+	}
+	// A Queue that lacks frames says so and then looks once more: it has seen
+	// these, or we see that.
+	if p.hungry.Load() && p.hungry.Swap(false) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, s := range p.all() {
+			if s.queue != nil {
+				s.queue.feed()
+			}
+		}
+	}
+}
+
+// giveAllBack reports whether the pool is closed.
+func (p *pool) giveAllBack(frames []Frame) bool {
+	c := p.cursor()
+	defer c.unlock()
+	for i := range frames {
+		c.giveBack(&frames[i])
+		for j := range frames[i].Frags {
+			c.giveBack(&frames[i].Frags[j])
+		}
+	}
+	return p.closed
+}
+
+func (c *cursor) giveBack(f *Frame) {
+	e := &c.table[f.index]
+	if c.lock(e); !e.held(f) {
+		panic("xsk: free: " + c.pool.notHeld(f, e).Error())
+	}
+	e.gen++
+	c.at.put(f.index)
+}
+
+// keep is Keep, for one frame of a packet.
+func (p *pool) keep(f *Frame) {
+	e := &p.table[f.index]
+	s := p.lockHome(e)
+	switch {
+	case !e.held(f):
+		err := p.notHeld(f, e)
+		s.mu.Unlock()
+		panic("xsk: keep: " + err.Error())
+	case e.owner == ownerLoan:
+		s.move(e, ownerUser)
+	}
+	s.mu.Unlock()
+}
+
+// loanOver ends the loan of a frame that the Queue of s has lent, and reports
+// whether it was on: the frame may be another's by now, or at home elsewhere. A
+// frame that a sender is about to queue stays the sender's: the TX ring may yet
+// refuse it.
+func (s *shard) loanOver(e *entry) bool {
+	switch {
+	case e.home.Load() != s.number:
+	case e.owner == ownerLoan:
+		e.gen++
+		return true
+	case e.owner == ownerTx && e.was == ownerLoan:
+		e.was = ownerUser
+	}
+	return false
+}
+
+// held reports whether the program has f: lent or its own. The frame's shard is
+// locked.
+func (e *entry) held(f *Frame) bool {
+	return e.gen == f.gen && (e.owner == ownerLoan || e.owner == ownerUser)
+}
+
+// notHeld is the error that says so.
+func (p *pool) notHeld(f *Frame, e *entry) error {
+	if e.gen == f.gen {
+		return invalid("frame %#x is %s", uint64(p.addr(f.index)), ownerNames[e.owner])
+	}
+	return invalid("frame %#x is stale: it was sent, freed or given back, and is %s now",
+		uint64(p.addr(f.index)), ownerNames[e.owner])
 }

@@ -3,7 +3,9 @@ package xsk
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -136,6 +138,9 @@ func (c *Config) completeFor(u UmemConfig) error {
 	return nil
 }
 
+// ceilPower2 is the smallest power of two that is at least n.
+func ceilPower2(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }
+
 // useMemory takes the caller's Umem, or maps one.
 func (q *Queue) useMemory(c *Config) error {
 	if c.Umem != nil {
@@ -159,6 +164,30 @@ func (q *Queue) useMemory(c *Config) error {
 	return nil
 }
 
+// pools are those of Umems that Queues share.
+var pools = struct {
+	sync.Mutex
+	of map[*Umem]*pool
+}{of: map[*Umem]*pool{}}
+
+// poolOf returns the pool of a caller's Umem. It lasts as long as the Umem is
+// open, for frames of closed Queues stay out of use until then.
+func poolOf(u *Umem) *pool {
+	pools.Lock()
+	defer pools.Unlock()
+	for each := range pools.of {
+		if each.FD() < 0 {
+			delete(pools.of, each)
+		}
+	}
+	p := pools.of[u]
+	if p == nil {
+		p = newPool(u, nil)
+		pools.of[u] = p
+	}
+	return p
+}
+
 func (q *Queue) dropMemory() {
 	if q.ownUmem {
 		_ = q.umem.Close()
@@ -169,7 +198,7 @@ func (q *Queue) dropMemory() {
 // bind gives the Queue its frames and its socket.
 func (q *Queue) bind(c *Config) (err error) {
 	name := queueName{q.ifname, q.queue}
-	if q.number, err = q.pool.enter(q, name); err != nil {
+	if q.shard, err = q.pool.enter(q, name); err != nil {
 		return err
 	}
 	r := &q.rx
@@ -184,24 +213,22 @@ func (q *Queue) bind(c *Config) (err error) {
 	// Some drivers want frames at bind.
 	first := q.umem.unbound()
 	if first {
-		r.held = q.pool.adopt(q.number)
-		q.stockUp()
+		r.held = q.pool.adopt(q.shard)
+		q.firstStock()
 		r.post = r.post[:copy(r.post, r.post[q.umem.Fill.Produce(r.post):])]
 	}
 	if q.sock, err = NewSocket(q.ifname, q.queue, q.umem, &c.SocketConfig); err != nil {
 		if first {
-			q.pool.abandon(q.number)
+			q.pool.abandon(q.shard)
 		} else {
-			q.pool.leave(q.number)
+			q.pool.leave(q.shard)
 		}
 		return errors.Unwrap(err)
 	}
-	q.pool.mu.Lock()
 	q.pool.reclaim(name)
-	q.pool.mu.Unlock()
 	if err = q.start(c); err != nil {
 		_ = q.sock.Close()
-		q.pool.leave(q.number)
+		q.pool.leave(q.shard)
 	}
 	return err
 }
@@ -221,7 +248,7 @@ func (q *Queue) start(c *Config) (err error) {
 	if q.txOnly {
 		return nil
 	}
-	q.stockUp()
+	q.firstStock()
 	r := &q.rx
 	r.post = r.post[:copy(r.post, r.post[q.sock.Fill.Produce(r.post):])]
 	if err = q.sock.WakeRx(); err != nil && !errors.Is(err, unix.ENETDOWN) {
@@ -235,13 +262,11 @@ func (q *Queue) start(c *Config) (err error) {
 	return nil
 }
 
-// stockUp takes frames to receive into from the pool.
-func (q *Queue) stockUp() {
-	q.pool.mu.Lock()
-	defer q.pool.mu.Unlock()
-	before := len(q.rx.post)
-	q.rx.post = q.pool.stock(q.rx.post, q.number, q.rxFrames-q.rx.held)
-	q.rx.held += len(q.rx.post) - before
+// firstStock is stockUp for a Queue that is being opened.
+func (q *Queue) firstStock() {
+	q.shard.mu.Lock()
+	defer q.shard.mu.Unlock()
+	q.stockUp()
 }
 
 // Queues are the queues of one interface, as OpenAll opened them.

@@ -4,9 +4,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -21,7 +24,7 @@ type world struct {
 
 	// the model
 	frames  []modelFrame
-	free    []uint32
+	free    [][]uint32 // by shard
 	strange uint64
 
 	// what the kernel has of each queue, and the program
@@ -37,6 +40,7 @@ type modelFrame struct {
 	owner owner
 	gen   uint32
 	queue uint16 // by its place in the world, for numbers change
+	home  uint32 // the number of its shard
 }
 
 const (
@@ -53,8 +57,9 @@ func newWorld(t *testing.T, choose func(int) int) *world {
 		frames:    worldFrames,
 	}
 	w := &world{t: t, choose: choose, pool: newPool(u, nil), frames: make([]modelFrame, worldFrames)}
+	w.free = make([][]uint32, 1)
 	for i := range worldFrames {
-		w.free = append(w.free, uint32(worldFrames-1-i))
+		w.free[0] = append(w.free[0], uint32(worldFrames-1-i))
 	}
 	for i := range w.queues {
 		w.open(i)
@@ -65,17 +70,21 @@ func newWorld(t *testing.T, choose func(int) int) *world {
 func (w *world) open(i int) {
 	q := &Queue{pool: w.pool, rxFrames: worldRx, multi: true}
 	name := queueName{"model0", i}
-	number, err := w.pool.enter(q, name)
+	var err error
+	q.shard, err = w.pool.enter(q, name)
 	require.NoError(w.t, err)
-	q.number = number
+	w.free = append(w.free, nil)
 	q.rx.descs = make([]Desc, maxBurst+mostFrags)
 	w.queues[i] = q
-	w.pool.mu.Lock()
 	w.pool.reclaim(name)
-	w.pool.mu.Unlock()
 	for index := range w.frames {
 		if f := &w.frames[index]; f.owner == ownerRetired && int(f.queue) == i {
 			w.put(uint32(index))
+		}
+	}
+	for number := range w.free {
+		if number > 0 && w.pool.all()[number].queue == nil {
+			w.claim(0, number, worldFrames)
 		}
 	}
 }
@@ -89,8 +98,9 @@ func (w *world) same(want, got int) {
 }
 
 func (w *world) put(index uint32) {
-	w.frames[index].owner = ownerFree
-	w.free = append(w.free, index)
+	f := &w.frames[index]
+	f.owner = ownerFree
+	w.free[f.home] = append(w.free[f.home], index)
 	w.steps++
 }
 
@@ -99,11 +109,48 @@ func (w *world) give(index uint32, to owner, q int) {
 	w.steps++
 }
 
-// pop is the next free frame, the last that became free.
-func (w *world) pop() uint32 {
-	index := w.free[len(w.free)-1]
-	w.free = w.free[:len(w.free)-1]
-	return index
+// pop is the next free frame for queue i, which needs n: the last that became
+// free at home, or else somewhere.
+func (w *world) pop(i, n int) (uint32, bool) {
+	home := int(w.queues[i].shard.number)
+	if len(w.free[home]) == 0 {
+		w.refill(home, n)
+	}
+	last := len(w.free[home]) - 1
+	if last < 0 {
+		return 0, false
+	}
+	index := w.free[home][last]
+	w.free[home] = w.free[home][:last]
+	return index, true
+}
+
+// refill takes n free frames of other shards, and some spare ones of the common.
+func (w *world) refill(home, n int) {
+	for other := range w.free {
+		want := n
+		if other == 0 {
+			want += spare
+		}
+		if other != home {
+			n -= w.claim(home, other, want)
+		}
+		if n <= 0 {
+			return
+		}
+	}
+}
+
+// claim moves the last n free frames of one shard to another.
+func (w *world) claim(to, from, n int) int {
+	keep := max(len(w.free[from])-n, 0)
+	moved := w.free[from][keep:]
+	for _, index := range moved {
+		w.frames[index].home = uint32(to)
+	}
+	w.free[to] = append(w.free[to], moved...)
+	w.free[from] = w.free[from][:keep]
+	return len(moved)
 }
 
 func (w *world) retire(f Frame) {
@@ -144,8 +191,11 @@ func (w *world) recycle(i int) {
 			held++
 		}
 	}
-	for ; held < worldRx && len(w.free) > 0; held++ {
-		index := w.pop()
+	for ; held < worldRx; held++ {
+		index, ok := w.pop(i, worldRx-held)
+		if !ok {
+			break
+		}
 		w.give(index, ownerRx, i)
 		want = append(want, w.pool.addr(index))
 	}
@@ -206,12 +256,17 @@ func (w *world) receive(i int) {
 
 func (w *world) alloc() {
 	frames := make([]Frame, 1+w.choose(16))
-	w.pool.mu.Lock()
-	n := w.pool.alloc(frames)
-	w.pool.mu.Unlock()
-	w.same(min(len(frames), len(w.free)), n)
-	for _, f := range frames[:n] {
-		index := w.pop()
+	i, free := w.choose(3), 0
+	for _, list := range w.free {
+		free += len(list)
+	}
+	s := w.queues[i].shard
+	s.mu.Lock()
+	n := w.pool.alloc(s, frames)
+	s.mu.Unlock()
+	w.same(min(len(frames), free), n)
+	for k, f := range frames[:n] {
+		index, _ := w.pop(i, len(frames)-k)
 		w.same(int(index), int(f.index))
 		w.same(int(w.frames[index].gen), int(f.gen))
 		w.give(index, ownerUser, 0)
@@ -275,7 +330,7 @@ func (w *world) misuse() {
 	case 1:
 		require.Panics(w.t, func() { f.Free() })
 	case 2:
-		descs, n, err := w.pool.take([]Frame{f}, w.queues[0].number, make([]Desc, 0, 1), 1, 1)
+		descs, n, err := w.pool.take([]Frame{f}, w.queues[0].shard, make([]Desc, 0, 1), 1, 1)
 		require.Empty(w.t, descs)
 		require.Zero(w.t, n)
 		require.ErrorIs(w.t, err, syscall.EINVAL)
@@ -296,7 +351,7 @@ func (w *world) send() {
 		frames[k].Data = w.pool.area[int(frames[k].index)*worldFrameSize+w.choose(1000):][:14+w.choose(1000)]
 	}
 	room := w.choose(32)
-	descs, taken, err := w.pool.take(frames, q.number, make([]Desc, 0, 32), room, 1)
+	descs, taken, err := w.pool.take(frames, q.shard, make([]Desc, 0, 32), room, 1)
 	w.same(min(good, room), taken)
 	require.Equal(w.t, err != nil, len(frames) > good && room > good)
 	w.same(taken, len(descs))
@@ -312,10 +367,10 @@ func (w *world) send() {
 		w.recycle(ended)
 	}
 	queued := w.choose(taken + 1)
-	w.pool.mu.Lock()
-	w.pool.sent(descs[:queued])
-	w.pool.untake(descs[queued:])
-	w.pool.mu.Unlock()
+	c := w.pool.cursor()
+	c.sent(descs[:queued])
+	c.untake(descs[queued:])
+	c.unlock()
 	for k, f := range frames[:good] {
 		switch {
 		case k < queued:
@@ -357,9 +412,9 @@ func (w *world) complete() {
 			}
 		}
 	}
-	w.pool.mu.Lock()
-	w.pool.completed(done, w.queues[i].number)
-	w.pool.mu.Unlock()
+	c := w.pool.cursor()
+	c.completed(done, w.queues[i].shard)
+	c.unlock()
 	for _, a := range done {
 		index := uint64(a) / worldFrameSize
 		if index < worldFrames && w.frames[index].owner == ownerTx && int(w.frames[index].queue) == i {
@@ -377,7 +432,8 @@ func (w *world) complete() {
 func (w *world) reopen() {
 	i := w.choose(3)
 	q := w.queues[i]
-	w.pool.leave(q.number)
+	w.pool.leave(q.shard)
+	w.claim(0, int(q.shard.number), worldFrames)
 	for index := range w.frames {
 		if f := &w.frames[index]; int(f.queue) == i && (f.owner == ownerRx || f.owner == ownerTx) {
 			w.give(uint32(index), ownerRetired, i)
@@ -395,12 +451,19 @@ func (w *world) reopen() {
 // check compares the pool with the model.
 func (w *world) check() {
 	require.NoError(w.t, w.pool.balance())
-	require.True(w.t, slices.Equal(w.free, w.pool.free), "last in, first out")
-	require.Equal(w.t, w.strange, w.pool.strange)
+	for number, s := range w.pool.all() {
+		at := s.free
+		for _, index := range slices.Backward(w.free[number]) {
+			w.same(int(index), int(at)) // last in, first out
+			at = w.pool.table[at].next
+		}
+		w.same(noFrame, int(at))
+	}
+	require.Equal(w.t, w.strange, w.pool.strange.Load())
 	for index, m := range w.frames {
-		if e := w.pool.table[index]; e.owner != m.owner || e.gen != m.gen {
-			require.FailNow(w.t, "a frame is another's", "frame %d is %s, generation %d; it should be %s, %d", index,
-				ownerNames[e.owner], e.gen, ownerNames[m.owner], m.gen)
+		if e := &w.pool.table[index]; e.owner != m.owner || e.gen != m.gen || e.home.Load() != m.home {
+			require.FailNow(w.t, "a frame is another's", "frame %d is %s, generation %d, of shard %d; it should be %s, %d, %d", index,
+				ownerNames[e.owner], e.gen, e.home.Load(), ownerNames[m.owner], m.gen, m.home)
 		}
 	}
 	require.Equal(w.t, worldFrames, w.pool.counts().Total())
@@ -455,7 +518,7 @@ func TestTenMillionOwnersOfFrames(t *testing.T) {
 		if w.act(); acts%512 == 0 {
 			w.check()
 		}
-		if len(w.pool.names) > 1<<16-8 {
+		if len(w.pool.all()) > 1<<16-8 {
 			total := w.steps
 			w = newWorld(t, random.IntN)
 			w.steps = total
@@ -481,4 +544,183 @@ func FuzzPool(f *testing.F) {
 			w.check()
 		}
 	})
+}
+
+// A descriptor that names no frame of the Queue's is left out and counted.
+func TestReceiveLeavesStrangeFramesOut(t *testing.T) {
+	w := newWorld(t, rand.IntN)
+	mine, other := w.queues[0], w.queues[1]
+	mine.recycle()
+	other.recycle()
+	a, b := mine.rx.post[0], other.rx.post[0]
+	const outside = worldFrames * worldFrameSize
+	descs := []Desc{{Addr: b, Len: 60}, {Addr: a, Len: 61}, {Addr: a, Len: 62}, {Addr: outside, Len: 63}, {Addr: 1 << 60, Len: 64}}
+	frames := make([]Frame, len(descs))
+	require.Equal(t, 1, mine.lendWhole(descs, frames))
+	require.Len(t, frames[0].Data, 61)
+	require.EqualValues(t, 4, w.pool.strange.Load())
+	require.NoError(t, w.pool.balance())
+	mine.recycle()
+	require.EqualValues(t, 1, mine.lend(descs, frames))
+	require.Len(t, frames[0].Data, 61)
+	require.EqualValues(t, 8, w.pool.strange.Load())
+	require.NoError(t, w.pool.balance())
+}
+
+// A player is a Queue, its kernel, and goroutines that use it beside others.
+type player struct {
+	*Queue
+	random *rand.Rand
+	filled []Addr
+	sent   []Addr
+}
+
+// receive is TryReceive with a kernel that receives into some of what it has.
+func (p *player) receive(frames []Frame) []Frame {
+	p.rx.mu.Lock()
+	defer p.rx.mu.Unlock()
+	p.recycle()
+	p.filled = append(p.filled, p.rx.post...)
+	p.rx.post = p.rx.post[:0]
+	n := min(len(frames), len(p.filled))
+	for i, a := range p.filled[:n] {
+		p.rx.descs[i] = Desc{Addr: a + 256, Len: 60}
+	}
+	p.filled = slices.Delete(p.filled, 0, n)
+	return frames[:p.lendWhole(p.rx.descs[:n], frames)]
+}
+
+// send is TrySend with a kernel that takes all but the last at times, and
+// returns some of what it has.
+func (p *player) send(frames []Frame) (refused []Frame) {
+	p.tx.mu.Lock()
+	defer p.tx.mu.Unlock()
+	descs, taken, err := p.pool.take(frames, p.shard, make([]Desc, 0, len(frames)), len(frames), 1)
+	if err != nil || taken != len(frames) {
+		panic(err)
+	}
+	queued := max(taken-p.random.IntN(2), 0)
+	for _, d := range descs[:queued] {
+		p.sent = append(p.sent, d.Addr)
+	}
+	p.random.Shuffle(len(p.sent), func(i, j int) { p.sent[i], p.sent[j] = p.sent[j], p.sent[i] })
+	left := min(len(p.sent), p.random.IntN(32))
+	c := p.pool.cursor()
+	c.sent(descs[:queued])
+	c.untake(descs[queued:])
+	c.completed(p.sent[left:], p.shard)
+	c.unlock()
+	p.sent = p.sent[:left]
+	return frames[queued:]
+}
+
+// Four queues whose frames go everywhere: each receives, forwards to another,
+// keeps some for others to free, and new ones are allocated meanwhile; too few
+// for all, so that they take them from each other.
+func TestQueuesShareFramesInParallel(t *testing.T) {
+	shared := newPool(&Umem{area: make([]byte, 256*2048), frameSize: 2048, mask: 2047, frames: 256}, nil)
+	players := make([]*player, 4)
+	open := func(i int) {
+		q := &Queue{pool: shared, rxFrames: 60}
+		q.rx.descs = make([]Desc, maxBurst)
+		name := queueName{queue: i}
+		var err error
+		q.shard, err = shared.enter(q, name)
+		assert.NoError(t, err)
+		shared.reclaim(name)
+		players[i] = &player{Queue: q, random: rand.New(rand.NewPCG(uint64(i), 0))}
+	}
+	for i := range players {
+		open(i)
+	}
+	kept := make(chan []Frame, 8)
+	var moved atomic.Int64
+	var group, helpers sync.WaitGroup
+	for i, p := range players {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			frames, random := make([]Frame, 32), rand.New(rand.NewPCG(uint64(i), 1))
+			for range 3000 {
+				burst := p.receive(frames)
+				moved.Add(int64(len(burst)))
+				third := len(burst) / 3
+				mine := slices.Clone(burst[:third])
+				for k := range mine {
+					mine[k].Keep()
+				}
+				if third > 0 {
+					kept <- mine
+				}
+				for k := range burst[third:] {
+					burst[third+k].Data = burst[third+k].Data[:30]
+				}
+				// What is refused stays lent.
+				players[random.IntN(len(players))].send(burst[third:])
+			}
+		}()
+	}
+	for i := range 2 {
+		helpers.Add(1)
+		go func() {
+			defer helpers.Done()
+			frames, random := make([]Frame, 16), rand.New(rand.NewPCG(uint64(i), 2))
+			for mine := range kept {
+				Free(mine)
+				s := players[random.IntN(len(players))].shard
+				s.mu.Lock()
+				n := shared.alloc(s, frames)
+				s.mu.Unlock()
+				for k := range frames[:n] {
+					frames[k].Data = frames[k].Data[:60]
+				}
+				Free(players[random.IntN(len(players))].send(frames[:n]))
+			}
+		}()
+	}
+	group.Wait()
+	close(kept)
+	helpers.Wait()
+	require.NoError(t, shared.balance())
+	require.Zero(t, shared.strange.Load())
+	require.Greater(t, moved.Load(), int64(10000))
+	for i, p := range players {
+		p.pool.leave(p.shard)
+		p.endLoan()
+		open(i)
+	}
+	require.NoError(t, shared.balance())
+	require.Equal(t, FrameCounts{Free: 256}, shared.counts())
+}
+
+// A stale frame is refused also while its owner takes it from shard to shard.
+func TestStaleFrameIsRefusedWhileItMoves(t *testing.T) {
+	w := newWorld(t, rand.IntN)
+	alloc := func(i int, frames []Frame) []Frame {
+		s := w.queues[i].shard
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return frames[:w.pool.alloc(s, frames)]
+	}
+	stale := slices.Clone(alloc(0, make([]Frame, 1)))
+	Free(stale)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		frames := make([]Frame, worldFrames)
+		for i := range 5000 {
+			Free(alloc(i%3, frames))
+		}
+	}()
+	for moving := true; moving; {
+		select {
+		case <-done:
+			moving = false
+		default:
+			require.Panics(t, stale[0].Keep)
+			_, _, err := w.pool.take(stale, w.queues[0].shard, make([]Desc, 0, 1), 1, 1)
+			require.ErrorIs(t, err, syscall.EINVAL)
+		}
+	}
+	require.NoError(t, w.pool.balance())
 }

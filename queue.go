@@ -2,8 +2,6 @@ package xsk
 
 import (
 	"errors"
-	"math"
-	"math/bits"
 	"os"
 	"slices"
 	"sync"
@@ -35,7 +33,7 @@ type Queue struct {
 	pool     *pool
 	rxWait   *waiter
 	txWait   *waiter
-	number   uint16
+	shard    *shard
 	rxFrames int
 	linger   time.Duration
 	ownUmem  bool
@@ -64,13 +62,6 @@ type receiver struct {
 	loan    []uint32 // frames of the last burst
 	frags   []Frame
 	idle    int // TryReceives that got nothing
-}
-
-// A sender is what a sending goroutine works with while it has the turn.
-type sender struct {
-	mu    sync.Mutex
-	descs []Desc
-	done  []Addr
 }
 
 // Receive takes packets into frames and returns how many: at least one, for it
@@ -172,74 +163,65 @@ func (q *Queue) take(post []Addr, descs []Desc, quick bool) burst {
 // recycle ends the loan and brings the frames that the kernel has to receive
 // into up to rxFrames again.
 func (q *Queue) recycle() {
-	r, p := &q.rx, q.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	table, size, post, number := p.table, p.frameSize, r.post, q.number
+	r, s := &q.rx, q.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table, size, number, n := s.table, q.pool.frameSize, s.number, len(r.post)
+	post := slices.Grow(r.post, len(r.loan))[:n+len(r.loan)] // append would call from the loop
 	for _, index := range r.loan {
 		e := &table[index]
-		if e.owner == ownerLoan && e.queue == number { // nearly always; see loanOver
-			e.gen++
-			e.owner = ownerRx
-			post = append(post, Addr(uint64(index)*size))
-		} else {
-			p.loanOver(e, number)
+		if e.home.Load() != number || e.owner != ownerLoan { // hardly ever
+			s.loanOver(e)
+			continue
 		}
+		e.gen++
+		e.owner = ownerRx
+		post[n] = Addr(uint64(index) * size)
+		n++
 	}
-	back := len(post) - len(r.post)
-	r.post = post
-	p.count[ownerLoan] -= back
-	p.count[ownerRx] += back
+	back := n - len(r.post)
+	r.post = post[:n]
+	s.count[ownerLoan] -= back
+	s.count[ownerRx] += back
 	r.held += back
 	r.loan, r.frags = r.loan[:0], r.frags[:0]
-	if lack := q.rxFrames - r.held; lack > 0 {
-		before := len(r.post)
-		r.post = p.stock(r.post, q.number, lack)
-		r.held += len(r.post) - before
-		if r.held < q.rxFrames/2 {
-			p.hungry.Store(true)
-		}
+	if q.stockUp(); r.held < q.rxFrames/2 {
+		q.pool.hungry.Store(true)
+		q.stockUp() // with what came before anybody could see that; see giveBack
 	}
 }
 
-// reapAll takes back the frames that any Queue on this memory has sent, for a
-// receiver that has none. It reports whether there is hope: one has come, or is
-// still being sent.
-func (q *Queue) reapAll() bool {
-	p := q.pool
-	p.mu.Lock()
-	sending, queues := p.count[ownerTx] > 0, slices.Clone(p.queues)
-	p.mu.Unlock()
-	if !sending {
-		return false
-	}
-	for _, other := range queues {
-		if other != nil && other.ready.Load() && other.tx.mu.TryLock() {
-			_, _ = other.burst(nil)
-			other.tx.mu.Unlock()
-		}
-	}
-	q.recycle()
-	return true
+// stockUp takes free frames to receive into. The shard is locked.
+func (q *Queue) stockUp() {
+	r := &q.rx
+	before := len(r.post)
+	r.post = q.pool.stock(q.shard, r.post, q.rxFrames-r.held)
+	r.held += len(r.post) - before
 }
 
 // lendWhole is lend where every packet is one descriptor and a frame's number
 // the upper bits of its address: the loop that a packet costs most in.
 func (q *Queue) lendWhole(descs []Desc, frames []Frame) int {
-	r, p := &q.rx, q.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	table, area, shift, loan := p.table, p.area, p.shift&63, r.loan
+	r, p, s := &q.rx, q.pool, q.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table, area, shift, number := s.table, p.area, p.shift&63, s.number
+	loan := slices.Grow(r.loan[:0], len(descs))[:len(descs)]
 	n, bytes := 0, uint64(0)
 	frames = frames[:len(descs)]
 	for _, d := range descs {
 		start := uint64(d.Addr)
 		index := start >> shift
-		if index >= uint64(len(table)) || table[index].owner != ownerRx || n >= len(frames) {
-			p.strange++
+		if index >= uint64(len(table)) {
 			continue
 		}
 		e := &table[index]
+		if e.home.Load() != number {
+			continue
+		}
+		if e.owner != ownerRx || n >= len(frames) || n >= len(loan) {
+			continue
+		}
 		e.owner = ownerLoan
 		f := &frames[n]
 		f.Data = area[start : start+uint64(d.Len) : (index+1)<<shift]
@@ -251,14 +233,17 @@ func (q *Queue) lendWhole(descs []Desc, frames []Frame) int {
 		if f.Frags != nil {
 			f.Frags = nil
 		}
-		loan = append(loan, uint32(index))
+		loan[n] = uint32(index)
 		bytes += uint64(d.Len)
 		n++
 	}
-	r.loan = loan
+	r.loan = loan[:n]
 	r.held -= n
-	p.count[ownerRx] -= n
-	p.count[ownerLoan] += n
+	if n < len(descs) {
+		p.strange.Add(uint64(len(descs) - n))
+	}
+	s.count[ownerRx] -= n
+	s.count[ownerLoan] += n
 	q.stats.rxPackets.Add(uint64(n))
 	q.stats.rxBytes.Add(bytes)
 	return n
@@ -267,9 +252,9 @@ func (q *Queue) lendWhole(descs []Desc, frames []Frame) int {
 // lend makes packets of descriptors. An unfinished one at the end waits for
 // its rest.
 func (q *Queue) lend(descs []Desc, frames []Frame) int {
-	r, p := &q.rx, q.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	r, s := &q.rx, q.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n, from, bytes, before := 0, 0, uint64(0), len(r.loan)
 	for i := range descs {
 		if descs[i].Options&PktContd != 0 {
@@ -295,8 +280,8 @@ func (q *Queue) lend(descs []Desc, frames []Frame) int {
 		from = i + 1
 	}
 	lent := len(r.loan) - before
-	p.count[ownerRx] -= lent
-	p.count[ownerLoan] += lent
+	s.count[ownerRx] -= lent
+	s.count[ownerLoan] += lent
 	r.held -= lent
 	r.partial = copy(r.descs, descs[from:])
 	q.stats.rxPackets.Add(uint64(n))
@@ -308,12 +293,16 @@ func (q *Queue) lend(descs []Desc, frames []Frame) int {
 func (q *Queue) lendOne(f *Frame, d Desc) bool {
 	p := q.pool
 	index := p.frameOf(d.Addr)
-	e := &p.table[index]
-	if e.owner != ownerRx {
-		p.strange++
+	if uint64(index) >= uint64(len(p.table)) {
+		p.strange.Add(1)
 		return false
 	}
-	e.owner, e.queue = ownerLoan, q.number
+	e := &p.table[index]
+	if e.home.Load() != q.shard.number || e.owner != ownerRx {
+		p.strange.Add(1)
+		return false
+	}
+	e.owner = ownerLoan
 	start := uint64(d.Addr.Data())
 	f.Data = p.area[start : start+uint64(d.Len) : (uint64(index)+1)*p.frameSize]
 	f.pool, f.index, f.gen = p, index, e.gen
@@ -323,16 +312,16 @@ func (q *Queue) lendOne(f *Frame, d Desc) bool {
 
 // endLoan makes the lent frames of a closed Queue free.
 func (q *Queue) endLoan() {
-	p := q.pool
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	s := q.shard
+	s.mu.Lock()
 	for _, index := range q.rx.loan {
-		if p.loanOver(&p.table[index], q.number) {
-			p.put(index)
+		if s.loanOver(&s.table[index]) {
+			s.put(index)
 		}
 	}
 	q.rx.loan = q.rx.loan[:0]
-	p.releaseMapping()
+	s.mu.Unlock()
+	q.pool.releaseMapping()
 }
 
 // noBuffers says where all the frames are.
@@ -347,159 +336,6 @@ func (q *Queue) lingerOn() {
 	if q.linger > 0 {
 		sleep(q.rxWait.beforeDeadline(min(q.linger, maxLinger)))
 	}
-}
-
-// Send queues frames to be sent, waits for room if it must, and returns how many it
-// took: frames[:n] are gone, frames[n:] still the caller's. It takes fewer than
-// all only with an error: os.ErrDeadlineExceeded, os.ErrClosed, ENODEV when the
-// interface is gone, or EINVAL for a frame that cannot be sent, whose address
-// and fault it names. It takes lent frames and the program's own, of any Queue
-// on the same Umem. While the link is down Send waits.
-//
-// A packet that the device drops is counted (QueueStats.Dropped), not returned.
-func (q *Queue) Send(frames []Frame) (int, error) {
-	for total := 0; ; {
-		n, err := q.trySend(frames[total:])
-		total += n
-		if total == len(frames) || err != nil {
-			return total, q.fail("send", err)
-		}
-		if _, err := q.txWait.await(); err != nil {
-			return total, q.fail("send", err)
-		}
-	}
-}
-
-// TrySend is Send without waiting: a full ring is no error. Like Send it takes
-// back what was sent before, also if frames is empty, which is all that a program
-// needs to do to get its last frames back.
-func (q *Queue) TrySend(frames []Frame) (int, error) {
-	n, err := q.trySend(frames)
-	return n, q.fail("send", err)
-}
-
-// trySend sends as many frames as there is room for now.
-func (q *Queue) trySend(frames []Frame) (int, error) {
-	t := &q.tx
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for total := 0; ; {
-		if err := q.sendable(); err != nil {
-			return total, err
-		}
-		room, parts := math.MaxInt, 1
-		if q.multi {
-			room, parts = q.sock.Tx.Free(), mostFrags // so that the ring never cuts a packet in two
-		}
-		descs, taken, refused := q.pool.take(frames[total:], q.number, t.descs[:0], room, parts)
-		queued, err := q.burst(descs)
-		if queued == len(descs) {
-			total += taken
-		} else {
-			total += queued // only without fragments: one descriptor a frame
-		}
-		switch {
-		case err != nil:
-			return total, err
-		case refused != nil && queued == len(descs):
-			return total, refused
-		case total == len(frames), queued < len(descs), taken == 0:
-			return total, nil
-		}
-	}
-}
-
-func (q *Queue) sendable() error {
-	switch {
-	case q.closed.Load():
-		return os.ErrClosed
-	case q.rxOnly:
-		return invalid("the queue only receives (SocketConfig.RxOnly)")
-	}
-	return q.sock.latch(false, nil)
-}
-
-// burst queues descriptors of frames in ownerTx, kicks, and reaps. Errors that
-// pass by themselves are none here: the next burst kicks again.
-func (q *Queue) burst(descs []Desc) (int, error) {
-	t, p := &q.tx, q.pool
-	b := q.sock.transmit(descs, t.done)
-	p.mu.Lock()
-	p.sent(descs[:b.in])
-	p.untake(descs[b.in:])
-	p.completed(t.done[:b.out], q.number)
-	p.mu.Unlock()
-	if b.in > 0 {
-		bytes := uint64(0)
-		packets := uint64(0)
-		for i := range descs[:b.in] {
-			bytes += uint64(descs[i].Len)
-			packets += uint64(1 - descs[i].Options&PktContd)
-		}
-		q.stats.txBursts.Add(1)
-		q.stats.txPackets.Add(packets)
-		q.stats.txBytes.Add(bytes)
-	}
-	switch b.err {
-	case syscall.EBUSY, syscall.ENETDOWN, syscall.ENOBUFS:
-		return b.in, nil
-	}
-	return b.in, kickError(b.err)
-}
-
-// Alloc takes empty frames for packets of the program's own and returns how
-// many: at least one, for it waits for one until the write deadline. Data is
-// empty, begins behind 256 bytes of room and has the capacity of the frame.
-// The frames are the program's until it sends or frees them.
-func (q *Queue) Alloc(frames []Frame) (int, error) {
-	// Completions raise no event in zero copy, so this naps.
-	naps := 0
-	for nap := 20 * time.Microsecond; ; nap = min(2*nap, time.Millisecond) {
-		n, err := q.tryAlloc(frames)
-		if naps++; naps%1024 == 0 && n == 0 && err == nil {
-			err = q.sock.gone()
-		}
-		if n > 0 || err != nil || len(frames) == 0 {
-			return n, q.fail("alloc", err)
-		}
-		if until := q.txWait.userDeadline(); !until.IsZero() && !time.Now().Before(until) {
-			return 0, q.fail("alloc", os.ErrDeadlineExceeded)
-		}
-		time.Sleep(nap)
-	}
-}
-
-// TryAlloc is Alloc without waiting: no frame is no error.
-func (q *Queue) TryAlloc(frames []Frame) (int, error) {
-	n, err := q.tryAlloc(frames)
-	return n, q.fail("alloc", err)
-}
-
-func (q *Queue) tryAlloc(frames []Frame) (int, error) {
-	if n := q.allocFree(frames); n > 0 {
-		return n, nil
-	}
-	q.tx.mu.Lock()
-	defer q.tx.mu.Unlock()
-	if q.closed.Load() {
-		return 0, os.ErrClosed
-	}
-	if _, err := q.burst(nil); err != nil {
-		return 0, err
-	}
-	if n := q.allocFree(frames); n > 0 {
-		return n, nil
-	}
-	return 0, q.sock.latch(false, nil)
-}
-
-func (q *Queue) allocFree(frames []Frame) int {
-	q.pool.mu.Lock()
-	defer q.pool.mu.Unlock()
-	if q.closed.Load() {
-		return 0
-	}
-	return q.pool.alloc(frames)
 }
 
 // SetDeadline sets the read and the write deadline.
@@ -556,13 +392,10 @@ func (q *Queue) Close() error {
 	defer q.rx.mu.Unlock()
 	q.tx.mu.Lock()
 	defer q.tx.mu.Unlock()
-	q.pool.leave(q.number)
+	q.pool.leave(q.shard)
 	if q.ownUmem {
 		err = errors.Join(err, q.umem.Close())
-		q.pool.mu.Lock()
-		q.pool.closed = true
-		q.pool.releaseMapping()
-		q.pool.mu.Unlock()
+		q.pool.close()
 	}
 	return err
 }
@@ -574,6 +407,3 @@ func (q *Queue) fail(verb string, err error) error {
 	}
 	return failed(verb+" "+q.name, err)
 }
-
-// ceilPower2 is the smallest power of two that is at least n.
-func ceilPower2(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }

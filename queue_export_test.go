@@ -1,7 +1,53 @@
 package xsk
 
+import "fmt"
+
 // Balance is an error unless every frame of the Umem has one owner.
 func (q *Queue) Balance() error { return q.pool.balance() }
 
 // Strange counts frames that the kernel returned without having them.
-func (q *Queue) Strange() uint64 { return q.pool.strange }
+func (q *Queue) Strange() uint64 { return q.pool.strange.Load() }
+
+// LockOthers locks the shards of all Queues but q, and the common one, until
+// unlock.
+func (q *Queue) LockOthers() (unlock func()) {
+	var locked []*shard
+	for _, s := range q.pool.all() {
+		if s != q.shard {
+			s.mu.Lock()
+			locked = append(locked, s)
+		}
+	}
+	return func() {
+		for _, s := range locked {
+			s.mu.Unlock()
+		}
+	}
+}
+
+// balance is an error unless every frame has one owner and the counts agree.
+// It holds whenever no call is in flight.
+func (p *pool) balance() error {
+	p.lockAll()
+	defer p.unlockAll()
+	all := p.all()
+	counts := make([][owners]int, len(all))
+	for i := range p.table {
+		e := &p.table[i]
+		counts[e.home.Load()][e.owner]++
+	}
+	for i, s := range all {
+		n := 0
+		for index := s.free; index != noFrame && n <= len(p.table); index = p.table[index].next {
+			if e := &p.table[index]; e.owner != ownerFree || e.home.Load() != s.number {
+				return fmt.Errorf("xsk: frame %d is %s, at home in shard %d and in the free list of shard %d",
+					index, ownerNames[e.owner], e.home.Load(), i)
+			}
+			n++
+		}
+		if counts[i] != s.count || n != s.count[ownerFree] || s.some.Load() != (n > 0) {
+			return fmt.Errorf("xsk: of shard %d the table has %v, the counts are %v, the free list %d", i, counts[i], s.count, n)
+		}
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -424,4 +425,152 @@ func TestRemovalEndsBothDirectionsAtOnceAndForAll(t *testing.T) {
 	assert.ErrorContains(t, err, nameA+" queue 0")
 	assert.Less(t, time.Since(start), 500*time.Millisecond)
 	xsk.Free(frames)
+}
+
+// openShared opens Queues on ends of veth pairs, all on one Umem.
+func openShared(t testing.TB, m mode, u *xsk.Umem, rxFrames int, ends ...string) []*xsk.Queue {
+	t.Helper()
+	var all []*xsk.Queue
+	for _, ifname := range ends {
+		all = append(all, openQueue(t, ifname, m, xsk.Config{Umem: u, RxFrames: rxFrames}))
+	}
+	return all
+}
+
+// Packets go both ways through two queues that forward to each other, between
+// two that make and count them, while others allocate, keep and free: all on
+// one Umem, and no frame is lost.
+func TestQueuesOnOneUmemWorkInParallel(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		firstEnd, left := vethPair(t)
+		right, lastEnd := vethPair(t)
+		u := newUmem(t, &xsk.UmemConfig{Frames: 1024, FrameSize: 2048})
+		all := openShared(t, m, u, 128, firstEnd, left, right, lastEnd)
+		var stop atomic.Bool
+		var users, receivers sync.WaitGroup
+		kept := make(chan xsk.Frame, 64)
+		for i, out := range []*xsk.Queue{nil, all[2], all[1], nil} {
+			receivers.Add(1)
+			go func() {
+				defer receivers.Done()
+				frames := make([]xsk.Frame, 32)
+				for {
+					n, err := all[i].Receive(frames)
+					if errors.Is(err, os.ErrDeadlineExceeded) {
+						return
+					}
+					if !assert.NoError(t, err) {
+						return
+					}
+					if out != nil {
+						sent, err := out.TrySend(frames[:n])
+						assert.NoError(t, err)
+						xsk.Free(frames[sent:n])
+						continue
+					}
+					frames[0].Keep()
+					kept <- frames[0]
+				}
+			}()
+		}
+		for i, q := range all {
+			users.Add(1)
+			go func() {
+				defer users.Done()
+				frames := make([]xsk.Frame, 1+i*10)
+				for !stop.Load() {
+					n, err := q.TryAlloc(frames)
+					assert.NoError(t, err)
+					for k := range frames[:n] {
+						f := &frames[k]
+						f.Data = f.Data[:60]
+						fillPacket(f.Data, k)
+					}
+					sent := 0
+					if i == 0 || i == 3 {
+						sent, err = q.TrySend(frames[:n])
+						assert.NoError(t, err)
+					}
+					xsk.Free(frames[sent:n])
+				}
+			}()
+		}
+		users.Add(1)
+		go func() {
+			defer users.Done()
+			for f := range kept {
+				f.Free()
+			}
+		}()
+		time.Sleep(time.Second)
+		stop.Store(true)
+		for _, q := range all {
+			require.NoError(t, q.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+		}
+		receivers.Wait()
+		close(kept)
+		users.Wait()
+		forwarded := all[1].Stats().TxPackets + all[2].Stats().TxPackets
+		assert.Greater(t, forwarded, uint64(1000))
+		within(t, 5*time.Second, func() bool {
+			for _, q := range all {
+				_, err := q.TryReceive(nil) // ends the loan
+				require.NoError(t, err)
+				_, err = q.TrySend(nil)
+				require.NoError(t, err)
+			}
+			f := all[0].Stats().Frames
+			return f.Free+f.Rx == 1024
+		})
+	})
+}
+
+// In the steady state a Queue takes no lock but its own shard's.
+func TestQueueNeedsNoCommonLock(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		nameA, nameB := vethPair(t)
+		nameC, _ := vethPair(t)
+		source := openQueue(t, nameA, m, xsk.Config{})
+		u := newUmem(t, &xsk.UmemConfig{Frames: 512, FrameSize: 2048})
+		all := openShared(t, m, u, 128, nameB, nameC)
+		q, frames := all[0], make([]xsk.Frame, 32)
+		round := func(i int) {
+			sendPackets(t, source, 32*i, 32, 60)
+			for got := 0; got < 32; {
+				n, err := q.Receive(frames)
+				require.NoError(t, err)
+				got += n
+				sent, err := q.Send(frames[:n])
+				require.NoError(t, err)
+				require.Equal(t, n, sent)
+			}
+			for got := 0; got < 32; {
+				n, err := source.Receive(frames)
+				require.NoError(t, err)
+				got += n
+			}
+			n, err := q.Alloc(frames[:8])
+			require.NoError(t, err)
+			xsk.Free(frames[:n])
+		}
+		for i := range 10 {
+			round(i) // takes what it needs from the common frames
+		}
+		unlock := q.LockOthers()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := range 100 {
+				round(i)
+			}
+		}()
+		select {
+		case <-done:
+			unlock()
+		case <-time.After(10 * time.Second):
+			unlock()
+			assert.Fail(t, "a burst waits for a lock of others")
+			<-done
+		}
+	})
 }

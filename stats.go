@@ -45,10 +45,20 @@ type FrameCounts struct {
 func (c FrameCounts) Total() int { return c.Free + c.Rx + c.Loan + c.User + c.Tx + c.Retired }
 
 func (p *pool) counts() FrameCounts {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := &p.count
+	p.lockAll()
+	defer p.unlockAll()
+	c := p.sum()
 	return FrameCounts{c[ownerFree], c[ownerRx], c[ownerLoan], c[ownerUser], c[ownerTx], c[ownerRetired]}
+}
+
+// sum counts the frames of all shards. They are locked.
+func (p *pool) sum() (count [owners]int) {
+	for _, s := range p.all() {
+		for o, n := range s.count {
+			count[o] += n
+		}
+	}
+	return count
 }
 
 // Stats returns the counts. On a closed Queue they are those at Close.
