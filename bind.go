@@ -100,7 +100,7 @@ func (c *SocketConfig) complete() error {
 
 // ringsFor finds the rings that a socket on the queue uses, or makes them, and
 // refuses what libxdp and the kernel cannot do.
-func (u *Umem) ringsFor(netns uint64, ifindex, queue int, c *SocketConfig) (*queueRings, error) {
+func (u *Umem) ringsFor(key queueKey, c *SocketConfig) (*queueRings, error) {
 	if u.c == 0 {
 		return nil, explained(os.ErrClosed, "the Umem")
 	}
@@ -111,10 +111,10 @@ func (u *Umem) ringsFor(netns uint64, ifindex, queue int, c *SocketConfig) (*que
 		if err := u.sameSizes(c); err != nil {
 			return nil, err
 		}
-		if netns != u.netns {
+		if key.netns != u.netns {
 			return nil, invalid("the Umem was made in another network namespace; its first socket must be bound there")
 		}
-		u.own.netns, u.own.ifindex, u.own.queue = netns, ifindex, queue
+		u.own.queueKey = key
 		return u.own, nil
 	}
 	if c.BindFlags != 0 && c.BindFlags != u.flags {
@@ -123,7 +123,7 @@ func (u *Umem) ringsFor(netns uint64, ifindex, queue int, c *SocketConfig) (*que
 	}
 	c.BindFlags = u.flags
 	for _, q := range u.queues {
-		if q.netns != netns || q.ifindex != ifindex || q.queue != queue {
+		if q.queueKey != key {
 			continue
 		}
 		if q != u.own {
@@ -137,11 +137,11 @@ func (u *Umem) ringsFor(netns uint64, ifindex, queue int, c *SocketConfig) (*que
 		c.InhibitProgLoad = true
 		return q, nil
 	}
-	if u.own.netns == netns && u.own.ifindex == ifindex && u.own.queue == queue {
+	if u.own.queueKey == key {
 		return nil, invalid("the Umem's first socket was on this queue and is closed; a queue is free again once its Umem is closed")
 	}
 	q := newQueueRings()
-	q.netns, q.ifindex, q.queue = netns, ifindex, queue
+	q.queueKey = key
 	return q, nil
 }
 
@@ -187,7 +187,7 @@ func (u *Umem) bind(ifname string, ifindex, queue int, c SocketConfig) (s *Socke
 	if err != nil {
 		return nil, false, explainBind(err, ifindex, &c)
 	}
-	rings, err := u.ringsFor(netns(reserve), ifindex, queue, &c)
+	rings, err := u.ringsFor(queueKey{netns(reserve), ifindex, queue}, &c)
 	if err != nil {
 		_ = unix.Close(reserve)
 		return nil, false, err

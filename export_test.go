@@ -24,7 +24,7 @@ func NewPlainQueue(s *Socket, frames int) *Queue {
 	q.rx.descs = make([]Desc, maxBurst+mostFrags)
 	q.tx.descs, q.tx.done = make([]Desc, 0, maxBurst), make([]Addr, 2*maxBurst)
 	var err error
-	if q.shard, err = q.pool.enter(q, queueName{}); err != nil {
+	if q.shard, err = q.pool.enter(q, queueKey{}); err != nil {
 		panic(err)
 	}
 	q.firstStock()

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -197,8 +198,11 @@ func (q *Queue) dropMemory() {
 
 // bind gives the Queue its frames and its socket.
 func (q *Queue) bind(c *Config) (err error) {
-	name := queueName{q.ifname, q.queue}
-	if q.shard, err = q.pool.enter(q, name); err != nil {
+	key, err := q.find(c)
+	if err != nil {
+		return err
+	}
+	if q.shard, err = q.pool.enter(q, key); err != nil {
 		return err
 	}
 	r := &q.rx
@@ -225,12 +229,31 @@ func (q *Queue) bind(c *Config) (err error) {
 		}
 		return errors.Unwrap(err)
 	}
-	q.pool.reclaim(name)
-	if err = q.start(c); err != nil {
+	if q.sock.rings.queueKey == key {
+		q.pool.reclaim(key)
+		err = q.start(c)
+	} else {
+		err = explained(syscall.ENODEV, "%s became another interface's name meanwhile", q.ifname)
+	}
+	if err != nil {
 		_ = q.sock.Close()
 		q.pool.leave(q.shard)
 	}
 	return err
+}
+
+// find says which queue the name and number mean now.
+func (q *Queue) find(c *Config) (queueKey, error) {
+	ifindex, err := lookupInterface(q.ifname)
+	if err != nil {
+		return queueKey{}, err
+	}
+	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return queueKey{}, explainBind(err, ifindex, &c.SocketConfig)
+	}
+	defer unix.Close(fd)
+	return queueKey{netns(fd), ifindex, q.queue}, nil
 }
 
 // start makes a bound Queue ready to receive.

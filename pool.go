@@ -83,7 +83,7 @@ type pool struct {
 type shard struct {
 	number uint32
 	table  []entry // the pool's
-	name   queueName
+	key    queueKey
 	queue  *Queue // nil after Close; pool.mu guards it
 
 	mu    sync.Mutex
@@ -92,12 +92,6 @@ type shard struct {
 	some  atomic.Bool // there is one: a hint for those without the lock
 
 	_ [64]byte // no two shards share a cache line
-}
-
-// A queueName tells queues of one Umem apart.
-type queueName struct {
-	ifname string
-	queue  int
 }
 
 func newPool(u *Umem, mapping []byte) *pool {
@@ -321,7 +315,7 @@ func (p *pool) releaseMapping() {
 }
 
 // enter gives a new Queue its shard. RxFrames of all Queues must fit the Umem.
-func (p *pool) enter(q *Queue, name queueName) (*shard, error) {
+func (p *pool) enter(q *Queue, key queueKey) (*shard, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all, sum := p.all(), q.rxFrames
@@ -329,7 +323,7 @@ func (p *pool) enter(q *Queue, name queueName) (*shard, error) {
 		if s.queue == nil {
 			continue
 		}
-		if s.name == name {
+		if s.key == key {
 			return nil, explained(syscall.EBUSY, "a Queue of this Umem is open on it")
 		}
 		sum += s.queue.rxFrames
@@ -340,21 +334,21 @@ func (p *pool) enter(q *Queue, name queueName) (*shard, error) {
 	if len(all) == 1<<16 {
 		return nil, invalid("65535 queues were opened on this Umem")
 	}
-	s := &shard{number: uint32(len(all)), table: p.table, name: name, queue: q, free: noFrame}
+	s := &shard{number: uint32(len(all)), table: p.table, key: key, queue: q, free: noFrame}
 	all = append(all, s)
 	p.shards.Store(&all)
 	return s, nil
 }
 
-// reclaim frees the frames of closed Queues of that name: a new bind of the same
+// reclaim frees the frames of closed Queues on key: a new bind of the same
 // queue has just proved that the kernel let go of them.
-func (p *pool) reclaim(name queueName) {
+func (p *pool) reclaim(key queueKey) {
 	p.lockAll()
 	defer p.unlockAll()
 	all := p.all()
 	for i := range p.table {
 		e := &p.table[i]
-		if e.owner == ownerRetired && all[e.queue].name == name && all[e.queue].queue == nil {
+		if e.owner == ownerRetired && all[e.queue].key == key && all[e.queue].queue == nil {
 			all[e.home.Load()].put(uint32(i))
 		}
 	}

@@ -69,14 +69,14 @@ func newWorld(t *testing.T, choose func(int) int) *world {
 
 func (w *world) open(i int) {
 	q := &Queue{pool: w.pool, rxFrames: worldRx, multi: true}
-	name := queueName{"model0", i}
+	key := queueKey{ifindex: 1, queue: i}
 	var err error
-	q.shard, err = w.pool.enter(q, name)
+	q.shard, err = w.pool.enter(q, key)
 	require.NoError(w.t, err)
 	w.free = append(w.free, nil)
 	q.rx.descs = make([]Desc, maxBurst+mostFrags)
 	w.queues[i] = q
-	w.pool.reclaim(name)
+	w.pool.reclaim(key)
 	for index := range w.frames {
 		if f := &w.frames[index]; f.owner == ownerRetired && int(f.queue) == i {
 			w.put(uint32(index))
@@ -623,11 +623,11 @@ func TestQueuesShareFramesInParallel(t *testing.T) {
 	open := func(i int) {
 		q := &Queue{pool: shared, rxFrames: 60}
 		q.rx.descs = make([]Desc, maxBurst)
-		name := queueName{queue: i}
+		key := queueKey{queue: i}
 		var err error
-		q.shard, err = shared.enter(q, name)
+		q.shard, err = shared.enter(q, key)
 		assert.NoError(t, err)
-		shared.reclaim(name)
+		shared.reclaim(key)
 		players[i] = &player{Queue: q, random: rand.New(rand.NewPCG(uint64(i), 0))}
 	}
 	for i := range players {

@@ -574,3 +574,35 @@ func TestQueueNeedsNoCommonLock(t *testing.T) {
 		}
 	})
 }
+
+// A queue is the same whatever its interface is called, and not that of
+// another interface that has the name now.
+func TestQueueIsKnownByItsInterfaceNotByItsName(t *testing.T) {
+	rename := func(from, to string) {
+		t.Helper()
+		testns.IP(t, "link", "set", from, "down")
+		testns.IP(t, "link", "set", from, "name", to)
+		testns.IP(t, "link", "set", to, "up")
+	}
+	first, _ := vethPair(t)
+	a, _ := vethPair(t)
+	b, _ := vethPair(t)
+	t.Cleanup(func() { testns.IP(t, "link", "del", "renamed") })
+	u := newUmem(t, &xsk.UmemConfig{Frames: 512, FrameSize: 2048})
+	openShared(t, modes[0], u, 64, first)
+	program := redirect(t, a, modes[0])
+	cfg := xsk.Config{Umem: u, RxFrames: 64, XSKMap: program}
+	q := openQueue(t, a, modes[0], cfg)
+	rename(a, "renamed")
+	_, err := xsk.Open("renamed", 0, &cfg)
+	require.ErrorIs(t, err, syscall.EBUSY)
+	require.ErrorContains(t, err, "a Queue of this Umem is open on it")
+
+	rename(b, a)
+	t.Cleanup(func() { testns.IP(t, "link", "del", a) })
+	require.NoError(t, q.Close())
+	other := openQueue(t, a, modes[0], xsk.Config{Umem: u, RxFrames: 64})
+	assert.Equal(t, 64, other.Stats().Frames.Retired, "of another interface")
+	again := openQueue(t, "renamed", modes[0], cfg)
+	assert.Zero(t, again.Stats().Frames.Retired)
+}

@@ -84,7 +84,7 @@ func (q *Queue) Stats() QueueStats {
 		sends:     !q.rxOnly,
 	}
 	s.Kernel, _ = q.sock.Stats()
-	if i, err := net.InterfaceByName(q.ifname); err == nil {
+	if i, err := net.InterfaceByIndex(q.shard.key.ifindex); err == nil {
 		s.mtu = i.MTU
 	}
 	return s

@@ -66,19 +66,25 @@ type Umem struct {
 	sockets int
 }
 
+// A queueKey tells queues apart: an interface may be renamed, and its index
+// belongs to a network namespace.
+type queueKey struct {
+	netns   uint64 // the namespace's cookie
+	ifindex int
+	queue   int
+}
+
 // A queueRings is the fill and completion ring of one interface queue, shared
 // by all sockets of one Umem on it. libxdp calls it a context.
 type queueRings struct {
 	c          uintptr // struct xskgo_rings
 	fill       *FillRing
 	completion *CompletionRing
-	netns      uint64
-	ifindex    int
-	queue      int
-	sockets    int
-	bound      bool // a socket has been bound with them
-	program    bool // libxdp's own program serves the queue
-	closed     bool
+	queueKey
+	sockets int
+	bound   bool // a socket has been bound with them
+	program bool // libxdp's own program serves the queue
+	closed  bool
 }
 
 func newQueueRings() *queueRings {
