@@ -58,7 +58,7 @@ func newSocket(ifname string, queue int, u *Umem, c *SocketConfig) (*Socket, err
 		return nil, err
 	}
 	if queue < 0 || queue >= n {
-		return nil, invalid("%s has %d queues, numbered from 0", ifname, n)
+		return nil, invalid("%s has %s, numbered from 0", ifname, plural(n, "queue"))
 	}
 	u.binding.Lock()
 	defer u.binding.Unlock()

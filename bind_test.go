@@ -126,7 +126,7 @@ func TestUmemWithLivingSocketsDoesNotClose(t *testing.T) {
 	tx, rx := newPair(t, modes[0], small)
 	err := rx.umem.Close()
 	require.ErrorIs(t, err, syscall.EBUSY)
-	assert.ErrorContains(t, err, "xsk: close umem: 1 sockets still use it")
+	assert.ErrorContains(t, err, "xsk: close umem: 1 socket still open on it")
 	rx.Fill.Produce(rx.frames(0, 4)) // and nothing has changed
 	tx.send(t, 1, 1, 60)
 	assert.Equal(t, 1, number(t, rx.umem.Bytes(rx.receive(t, 1)[0])))

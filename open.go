@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +21,7 @@ type Config struct {
 	SocketConfig  SocketConfig  // BindNeedWakeup is always added
 	XSKMap        XSKMap        // where the queue registers: bpf.Attach's Program, or a map of your own
 	LibxdpProgram bool          // let libxdp attach its own program instead, as C programs do
-	RxFrames      int           // most frames the kernel has to receive into; default half the Umem's
+	RxFrames      int           // most frames the kernel has to receive into; default half the Umem's, FillSize at most
 	Linger        time.Duration // gather packets for so long, up to 1 ms, once the first has come; default 0
 	Queues        []int         // OpenAll: these only; default all
 }
@@ -30,9 +31,16 @@ type Config struct {
 // (SocketConfig.TxOnly) or LibxdpProgram is set. The map stays the caller's.
 //
 // A nil Umem maps memory for this Queue alone, 16 MiB by default, which Close
-// returns. Queues on a Umem of the caller's share its frames: their RxFrames
-// together must fit. A queue that was closed a moment ago is waited for; see
-// NewSocket, whose errors are returned too.
+// returns. A queue that was closed a moment ago is waited for; see NewSocket,
+// whose errors are returned too.
+//
+// Queues on a Umem of the caller's share its frames. RxFrames is the most that
+// one takes to receive into; what is over is for sending and for frames that are
+// kept. So a Umem needs for each Queue its RxFrames, what it sends at a time
+// (TxSize at most), and a burst; one that must not be held up by others has a
+// Umem of its own. The queue that a Umem's first socket was on cannot be opened
+// again as long as the Umem lives, and no queue at all once the last one on it
+// was closed: make a new Umem then.
 func Open(ifname string, queue int, cfg *Config) (*Queue, error) {
 	var c Config
 	if cfg != nil {
@@ -81,8 +89,10 @@ func (c *Config) complete() error {
 		return invalid("nothing would reach the queue: set XSKMap to a bpf.Attach program or a map of your own, or LibxdpProgram")
 	case c.LibxdpProgram && s.TxOnly:
 		return invalid("LibxdpProgram is for receiving, and the queue only sends")
-	case c.Linger < 0:
-		return invalid("Linger %v is negative", c.Linger)
+	case c.XSKMap != nil && c.XSKMap.FileDescriptor() < 0:
+		return explained(unix.EBADF, "the XSKMap is closed, its descriptor is %d", c.XSKMap.FileDescriptor())
+	case c.Linger < 0 || c.Linger > maxLinger:
+		return invalid("Linger %v is not between 0 and %v", c.Linger, maxLinger)
 	case c.RxFrames < 0:
 		return invalid("RxFrames %d is negative", c.RxFrames)
 	}
@@ -105,9 +115,11 @@ func (c *Config) complete() error {
 	if err := u.complete(); err != nil {
 		return err
 	}
-	c.defaultRxFrames(u.Frames)
-	if fill == 0 {
-		u.FillSize = max(u.FillSize, ceilPower2(c.RxFrames))
+	if fill != 0 {
+		c.defaultRxFrames(u.Frames, u.FillSize)
+	} else {
+		c.defaultRxFrames(u.Frames, maxRingSize)
+		u.FillSize = max(u.FillSize, ceilPower2(min(c.RxFrames, maxRingSize)))
 	}
 	if completion == 0 {
 		u.CompletionSize = max(u.CompletionSize, s.TxSize)
@@ -115,18 +127,19 @@ func (c *Config) complete() error {
 	return c.completeFor(*u)
 }
 
-func (c *Config) defaultRxFrames(frames int) {
+// defaultRxFrames is half the frames, if the fill ring holds so many.
+func (c *Config) defaultRxFrames(frames, fillSize int) {
 	switch {
 	case c.SocketConfig.TxOnly:
 		c.RxFrames = 0
 	case c.RxFrames == 0:
-		c.RxFrames = max(frames/2, 1)
+		c.RxFrames = max(min(frames/2, fillSize), 1)
 	}
 }
 
 // completeFor holds c against the memory it is to use.
 func (c *Config) completeFor(u UmemConfig) error {
-	c.defaultRxFrames(u.Frames)
+	c.defaultRxFrames(u.Frames, u.FillSize)
 	switch {
 	case c.RxFrames > u.Frames:
 		return invalid("RxFrames %d is more than the Umem's %d frames", c.RxFrames, u.Frames)
@@ -185,6 +198,9 @@ func poolOf(u *Umem) *pool {
 	if p == nil {
 		p = newPool(u, nil)
 		pools.of[u] = p
+		u.mu.Lock()
+		u.heir = p.close
+		u.mu.Unlock()
 	}
 	return p
 }
@@ -304,8 +320,13 @@ func OpenAll(ifname string, cfg *Config) (Queues, error) {
 	if cfg != nil {
 		c = *cfg
 	}
-	numbers := c.Queues
-	if numbers == nil {
+	numbers := slices.Clone(c.Queues)
+	for i, n := range numbers {
+		if slices.Contains(numbers[:i], n) {
+			return nil, failed("open "+ifname, invalid("Queues names queue %d twice", n))
+		}
+	}
+	if len(numbers) == 0 {
 		n, err := CountQueues(ifname)
 		if err != nil {
 			return nil, err
@@ -315,7 +336,7 @@ func OpenAll(ifname string, cfg *Config) (Queues, error) {
 		}
 	}
 	if c.Umem != nil && c.RxFrames == 0 && len(numbers) > 0 {
-		c.RxFrames = max(c.Umem.Frames()/2/len(numbers), 1)
+		c.RxFrames = max(min(c.Umem.Frames()/2/len(numbers), c.Umem.Config().FillSize), 1)
 	}
 	var all Queues
 	for _, n := range numbers {
@@ -363,6 +384,6 @@ func (qs Queues) String() string {
 		}
 		seen[q.umem] = true
 	}
-	fmt.Fprintf(&b, "%d queues, %d KiB of frames", len(qs), memory/1024)
+	fmt.Fprintf(&b, "%s, %d KiB of frames", plural(len(qs), "queue"), memory/1024)
 	return b.String()
 }

@@ -65,7 +65,7 @@ type pool struct {
 	headroom  int // where Data begins in a new frame
 	mapping   []byte
 	table     []entry
-	closed    bool // the Umem was the Queue's own and is closed; written with all locked, read with any
+	closed    bool // the Umem is closed; written with all locked, read with any
 
 	hungry  atomic.Bool              // a Queue lacks frames to receive into: wake it
 	strange atomic.Uint64            // frames the kernel returned that were not out
@@ -296,14 +296,14 @@ func (c *cursor) unlock() {
 }
 
 // close says that the Umem is closed.
-func (p *pool) close() {
+func (p *pool) close(mapping []byte) {
 	p.lockAll()
-	p.closed = true
+	p.closed, p.mapping = true, mapping
 	p.unlockAll()
 	p.releaseMapping()
 }
 
-// releaseMapping unmaps the memory of a closed Queue once the program has no
+// releaseMapping unmaps the memory of a closed Umem once the program has no
 // frame of it: a store to unmapped memory ends a Go program.
 func (p *pool) releaseMapping() {
 	p.lockAll()

@@ -340,11 +340,15 @@ func (q *Queue) lingerOn() {
 
 // SetDeadline sets the read and the write deadline.
 func (q *Queue) SetDeadline(t time.Time) error {
-	return errors.Join(q.SetReadDeadline(t), q.SetWriteDeadline(t))
+	if err := q.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return q.SetWriteDeadline(t)
 }
 
 // SetReadDeadline sets when Receive gives up waiting, also one that waits now;
-// the zero Time means never.
+// the zero Time means never. Under load Receive does not wait: a loop that is to
+// end looks for that itself, or another goroutine closes the Queue.
 func (q *Queue) SetReadDeadline(t time.Time) error {
 	return q.fail("set deadline of", q.rxWait.setDeadline(t))
 }
@@ -377,8 +381,9 @@ func (q *Queue) feed() {
 // that waits in the Queue; they and all later calls get os.ErrClosed. Frames
 // that the program has stay readable and writable until it frees them; lent
 // ones until the next Receive, which answers os.ErrClosed. The memory goes when
-// the last frame has come back. Close may be called again, and then does
-// nothing.
+// the last frame has come back, that of a caller's Umem when it is closed too.
+// What is in the TX ring is not sent any more. Close may be called again, and
+// then does nothing.
 func (q *Queue) Close() error {
 	q.closing.Lock()
 	defer q.closing.Unlock()
@@ -395,7 +400,7 @@ func (q *Queue) Close() error {
 	q.pool.leave(q.shard)
 	if q.ownUmem {
 		err = errors.Join(err, q.umem.Close())
-		q.pool.close()
+		q.pool.close(q.pool.mapping)
 	}
 	return err
 }

@@ -2,7 +2,9 @@ package xsk_test
 
 import (
 	"errors"
+	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -111,6 +114,64 @@ func TestQueueEchoesEveryByte(t *testing.T) {
 		assert.Equal(t, 512, s.Frames.Total())
 		assert.NotContains(t, s.String(), "dropped")
 	})
+}
+
+func TestAClosedUmemStaysForTheProgramsFrames(t *testing.T) {
+	a, _ := vethPair(t)
+	u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 16384})
+	require.NoError(t, err)
+	before := mapped(t)
+	q, err := xsk.Open(a, 0, &xsk.Config{Umem: u, SocketConfig: xsk.SocketConfig{TxOnly: true}})
+	require.NoError(t, err)
+	frames := make([]xsk.Frame, 2)
+	_, err = q.Alloc(frames)
+	require.NoError(t, err)
+	require.NoError(t, q.Close())
+	require.NoError(t, u.Close())
+	for i := range frames {
+		f := &frames[i]
+		f.Data = append(f.Data, "still there"...)
+		assert.EqualValues(t, "still there", f.Data)
+	}
+	frames[0].Free()
+	assert.Greater(t, mapped(t), before-1024, "one is left")
+	frames[1].Free()
+	assert.Less(t, mapped(t), before-60*1024, "KiB of shared mappings")
+}
+
+func TestOpenFillsInWhatFitsTheMemory(t *testing.T) {
+	a, b := vethPair(t)
+	u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 8192, FrameSize: 2048})
+	require.NoError(t, err)
+	q := openQueue(t, a, modes[0], xsk.Config{Umem: u})
+	assert.Equal(t, 2048, q.Stats().Frames.Rx, "what the fill ring holds")
+	require.NoError(t, q.Close())
+	require.NoError(t, u.Close())
+
+	closed := redirect(t, b, modes[0])
+	require.NoError(t, closed.(io.Closer).Close())
+	for _, c := range []struct {
+		config xsk.Config
+		says   string
+	}{
+		{xsk.Config{XSKMap: closed}, "the XSKMap is closed"},
+		{xsk.Config{XSKMap: (*bpf.Program)(nil)}, "the XSKMap is closed"},
+		{xsk.Config{Linger: time.Second}, "Linger 1s is not between 0 and 1ms"},
+		{xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 4 << 20}, RxFrames: 2 << 20}, "RxFrames 2097152 is more than the fill ring's 1048576 entries"},
+	} {
+		if c.config.XSKMap == nil {
+			c.config.XSKMap = newXSKMap(t, 1)
+		}
+		_, err := xsk.Open(a, 0, &c.config)
+		assert.ErrorContains(t, err, c.says)
+	}
+	_, err = xsk.OpenAll(a, &xsk.Config{Queues: []int{0, 0}})
+	assert.ErrorContains(t, err, "Queues names queue 0 twice")
+	all, err := xsk.OpenAll(a, &xsk.Config{Queues: []int{}, SocketConfig: xsk.SocketConfig{TxOnly: true}})
+	require.NoError(t, err)
+	assert.Len(t, all, 1)
+	require.NoError(t, all.Close())
+	assert.Equal(t, 1, strings.Count(all[0].SetDeadline(time.Now()).Error(), "set deadline"))
 }
 
 func TestStatsOfAOneWayQueueShowThatWay(t *testing.T) {

@@ -3,6 +3,7 @@ package xsk
 import (
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 )
@@ -26,8 +27,8 @@ type QueueStats struct {
 	Frames    FrameCounts
 	Kernel    Stats // the kernel's own counters
 
-	mtu, maxPacket  int
-	receives, sends bool
+	mtu, maxPacket, frameSize int
+	receives, sends           bool
 }
 
 // FrameCounts say how many frames of a Umem are whose. All Queues on the Umem
@@ -80,6 +81,7 @@ func (q *Queue) Stats() QueueStats {
 		KickStats: q.sock.KickStats(),
 		Frames:    q.pool.counts(),
 		maxPacket: q.umem.MaxPacket(),
+		frameSize: q.umem.FrameSize(),
 		receives:  !q.txOnly,
 		sends:     !q.rxOnly,
 	}
@@ -112,7 +114,7 @@ func (s *QueueStats) add(o QueueStats) {
 	s.Kernel.RxRingFull += o.Kernel.RxRingFull
 	s.Kernel.RxFillRingEmpty += o.Kernel.RxFillRingEmpty
 	s.Kernel.TxRingEmpty += o.Kernel.TxRingEmpty
-	s.mtu, s.maxPacket = o.mtu, o.maxPacket
+	s.mtu, s.maxPacket, s.frameSize = o.mtu, o.maxPacket, o.frameSize
 	s.receives, s.sends = s.receives || o.receives, s.sends || o.sends
 }
 
@@ -134,10 +136,14 @@ func (s QueueStats) String() string {
 		}
 	}
 	k := s.Kernel
-	drop(k.RxFillRingEmpty, "for want of a frame", "the fill ring ran dry; receive more often, keep fewer frames, or raise RxFrames")
+	drop(k.RxFillRingEmpty, "for want of a frame", "the fill ring ran dry; receive more often (Send may wait meanwhile), keep fewer frames, or raise RxFrames and FillSize")
 	if k.RxDropped > k.RxFillRingEmpty {
 		if s.mtu+18 > s.maxPacket {
-			drop(k.RxDropped-k.RxFillRingEmpty, "as too long", "MTU %d, a frame holds %d; larger frames or BindMultiBuffer take them", s.mtu, s.maxPacket)
+			remedy := "larger frames or BindMultiBuffer take them"
+			if s.frameSize >= os.Getpagesize() {
+				remedy = "BindMultiBuffer takes them" // a frame is a page at most
+			}
+			drop(k.RxDropped-k.RxFillRingEmpty, "as too long", "MTU %d, a frame holds %d; %s", s.mtu, s.maxPacket, remedy)
 		} else {
 			drop(k.RxDropped-k.RxFillRingEmpty, "by the kernel", "longer than the %d bytes a frame holds?", s.maxPacket)
 		}

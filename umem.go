@@ -48,7 +48,8 @@ type Umem struct {
 	mask      uint64 // frameSize-1; 0 in unaligned mode
 	frames    int
 	headroom  int
-	mapped    []byte // what Close unmaps; nil for the caller's Area
+	mapped    []byte              // what Close unmaps; nil for the caller's Area
+	heir      func(mapped []byte) // or leaves to the pool of the Queues on it
 	huge      bool
 
 	binding sync.Mutex // held by NewSocket, also while it waits
@@ -341,8 +342,10 @@ func (u *Umem) String() string {
 
 // Close ends the Umem and unmaps its memory, unless that came by
 // [UmemConfig.Area] (xsk_umem__delete). While a Socket uses it Close fails with
-// EBUSY and changes nothing. It may be called again, and then does nothing. The
-// kernel frees the queue of the first Socket some 20 to 40 ms later.
+// EBUSY and changes nothing. Memory with frames that were lent by a Queue or are
+// the program's stays until they have come back. Close may be called again, and
+// then does nothing. The kernel frees the queue of the first Socket some 20 to
+// 40 ms later.
 func (u *Umem) Close() error {
 	defer holdLog()()
 	u.mu.Lock()
@@ -351,7 +354,7 @@ func (u *Umem) Close() error {
 		return nil
 	}
 	if u.sockets > 0 {
-		return failed("close umem", explained(syscall.EBUSY, "%d sockets still use it", u.sockets))
+		return failed("close umem", explained(syscall.EBUSY, "%s still open on it", plural(u.sockets, "socket")))
 	}
 	if u.leaked {
 		return failed("close umem", explained(syscall.EBUSY, "libxdp lost count of its sockets when the process had no descriptor left for one"))
@@ -362,6 +365,10 @@ func (u *Umem) Close() error {
 	}
 	u.c, u.fd = 0, -1
 	release(u.own.c)
+	if u.heir != nil && u.mapped != nil {
+		u.heir(u.mapped)
+		u.area, u.mapped = nil, nil
+	}
 	u.unmap()
 	return nil
 }

@@ -238,6 +238,14 @@ func explained(errno error, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), errno)
 }
 
+// plural is "1 queue" or "2 queues".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // maxRingSize is a bound on bad input: 16 MiB of kernel memory for descriptors.
 const maxRingSize = 1 << 20
 
