@@ -362,7 +362,7 @@ func (r *registration) enter(mapFD int, s *Socket) error {
 		return err
 	}
 	next := registration{fd, id, s.rings.queue}
-	if other := registry.owner[next.key()]; other != nil && (other.rings.netns != s.rings.netns || other.rings.ifindex != s.rings.ifindex) {
+	if other := registry.owner[next.key()]; other != nil && other.deviceError.Load() == 0 && (other.rings.netns != s.rings.netns || other.rings.ifindex != s.rings.ifindex) {
 		_ = unix.Close(fd)
 		return explained(syscall.EBUSY, "entry %d of the XSKMAP is the socket's of %s", next.queue, other.name)
 	}

@@ -161,31 +161,22 @@ func (q *Queue) useMemory(c *Config) error {
 		q.umem, q.pool = c.Umem, poolOf(c.Umem)
 		return nil
 	}
-	// The Queue maps the memory itself, so that it outlives the Umem for as long
-	// as the program has frames of it.
-	u := c.UmemConfig
-	mapping, huge, err := mapFrames(&u)
+	u, err := NewUmem(&c.UmemConfig)
 	if err != nil {
-		return err
-	}
-	u.Area, u.HugePages = mapping[:u.Frames*u.FrameSize], false
-	if q.umem, err = NewUmem(&u); err != nil {
-		_ = unix.Munmap(mapping)
 		return errors.Unwrap(err)
 	}
-	q.umem.huge = huge
-	q.pool, q.ownUmem = newPool(q.umem, mapping), true
+	q.umem, q.pool, q.ownUmem = u, poolOf(u), true
 	return nil
 }
 
-// pools are those of Umems that Queues share.
+// pools are those of the Umems that Queues are on.
 var pools = struct {
 	sync.Mutex
 	of map[*Umem]*pool
 }{of: map[*Umem]*pool{}}
 
-// poolOf returns the pool of a caller's Umem. It lasts as long as the Umem is
-// open, for frames of closed Queues stay out of use until then.
+// poolOf returns the pool of a Umem. It lasts as long as the Umem is open, for
+// frames of closed Queues stay out of use until then, and inherits the memory.
 func poolOf(u *Umem) *pool {
 	pools.Lock()
 	defer pools.Unlock()
@@ -196,7 +187,7 @@ func poolOf(u *Umem) *pool {
 	}
 	p := pools.of[u]
 	if p == nil {
-		p = newPool(u, nil)
+		p = newPool(u)
 		pools.of[u] = p
 		u.mu.Lock()
 		u.heir = p.close
@@ -208,7 +199,6 @@ func poolOf(u *Umem) *pool {
 func (q *Queue) dropMemory() {
 	if q.ownUmem {
 		_ = q.umem.Close()
-		_ = unix.Munmap(q.pool.mapping)
 	}
 }
 
@@ -218,6 +208,13 @@ func (q *Queue) bind(c *Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if c.XSKMap != nil { // a failed bind would spend the Umem
+		if _, err = usable(c.XSKMap, key.ifindex); err != nil {
+			return err
+		}
+	}
+	q.pool.opening.Lock() // for the fill ring of the first socket
+	defer q.pool.opening.Unlock()
 	if q.shard, err = q.pool.enter(q, key); err != nil {
 		return err
 	}

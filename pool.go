@@ -57,7 +57,6 @@ const noFrame = math.MaxUint32
 // Locks are taken in this order: mu, then shards by number. Who holds all of
 // them (lockAll) sees every frame at once.
 type pool struct {
-	umem      *Umem
 	area      []byte
 	base      uintptr
 	frameSize uint64
@@ -70,6 +69,8 @@ type pool struct {
 	hungry  atomic.Bool              // a Queue lacks frames to receive into: wake it
 	strange atomic.Uint64            // frames the kernel returned that were not out
 	shards  atomic.Pointer[[]*shard] // by number; it only grows, and mu guards that
+
+	opening sync.Mutex // held while a Queue is bound; taken before the others
 
 	mu      sync.Mutex
 	orphans *shard // whose frames are in the fill ring of a Umem that its Queue could not bind
@@ -94,15 +95,13 @@ type shard struct {
 	_ [64]byte // no two shards share a cache line
 }
 
-func newPool(u *Umem, mapping []byte) *pool {
+func newPool(u *Umem) *pool {
 	p := &pool{
-		umem:      u,
 		area:      u.area,
 		base:      uintptr(unsafe.Pointer(unsafe.SliceData(u.area))),
 		frameSize: u.frameSize,
 		shift:     -1,
 		headroom:  xdpHeadroom + u.headroom,
-		mapping:   mapping,
 		table:     make([]entry, u.frames),
 	}
 	if u.mask != 0 {
@@ -252,7 +251,8 @@ func (p *pool) stock(s *shard, addrs []Addr, n int) []Addr {
 // lockHome locks the shard that a frame is at home in.
 func (p *pool) lockHome(e *entry) *shard {
 	for {
-		s := p.all()[e.home.Load()]
+		home := e.home.Load() // first: a shard that it names is there by now
+		s := p.all()[home]
 		s.mu.Lock()
 		if e.home.Load() == s.number {
 			return s
@@ -292,6 +292,7 @@ func (c *cursor) enter(e *entry) {
 func (c *cursor) unlock() {
 	if c.at != nil {
 		c.at.mu.Unlock()
+		c.at = nil
 	}
 }
 

@@ -56,7 +56,7 @@ func newWorld(t *testing.T, choose func(int) int) *world {
 		mask:      worldFrameSize - 1,
 		frames:    worldFrames,
 	}
-	w := &world{t: t, choose: choose, pool: newPool(u, nil), frames: make([]modelFrame, worldFrames)}
+	w := &world{t: t, choose: choose, pool: newPool(u), frames: make([]modelFrame, worldFrames)}
 	w.free = make([][]uint32, 1)
 	for i := range worldFrames {
 		w.free[0] = append(w.free[0], uint32(worldFrames-1-i))
@@ -618,7 +618,7 @@ func (p *player) send(frames []Frame) (refused []Frame) {
 // keeps some for others to free, and new ones are allocated meanwhile; too few
 // for all, so that they take them from each other.
 func TestQueuesShareFramesInParallel(t *testing.T) {
-	shared := newPool(&Umem{area: make([]byte, 256*2048), frameSize: 2048, mask: 2047, frames: 256}, nil)
+	shared := newPool(&Umem{area: make([]byte, 256*2048), frameSize: 2048, mask: 2047, frames: 256})
 	players := make([]*player, 4)
 	open := func(i int) {
 		q := &Queue{pool: shared, rxFrames: 60}

@@ -121,10 +121,16 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 	if q.txOnly {
 		return 0, invalid("the queue only sends (SocketConfig.TxOnly)")
 	}
-	if q.recycle(); r.held == 0 && r.partial == 0 && !q.reapAll() {
-		return 0, q.noBuffers()
+	if q.recycle(); r.held == 0 && r.partial == 0 {
+		if !q.pool.reap() {
+			return 0, q.noBuffers()
+		}
+		q.recycle()
 	}
 	want := min(len(frames), maxBurst)
+	if q.linger > 0 && !q.multi && r.held > 0 {
+		want = min(want, r.held) // no more can come, so none is worth waiting for
+	}
 	b := q.take(r.post, r.descs[r.partial:r.partial+want], quick)
 	r.post = r.post[:copy(r.post, r.post[b.in:])]
 	if b.out == 0 {
@@ -150,8 +156,8 @@ func (q *Queue) take(post []Addr, descs []Desc, quick bool) burst {
 		limit = shortOfFrames
 	}
 	if until := q.rxWait.userDeadline(); !until.IsZero() {
-		left := max(time.Until(until), 0)
-		limit, linger = min(limit, left), min(linger, left)
+		third := max(time.Until(until), 0) / 3 // it may linger, wait, and linger again
+		limit, linger = min(limit, third), min(linger, third)
 	}
 	b, waited := q.sock.receiveWait(q.rxWait, post, descs, limit, linger)
 	if waited && b.out > 0 {
@@ -347,7 +353,8 @@ func (q *Queue) SetDeadline(t time.Time) error {
 }
 
 // SetReadDeadline sets when Receive gives up waiting, also one that waits now;
-// the zero Time means never. Under load Receive does not wait: a loop that is to
+// the zero Time means never. While packets come quickly it may take 20 ms to
+// notice that the deadline was changed. Under load Receive does not wait: a loop that is to
 // end looks for that itself, or another goroutine closes the Queue.
 func (q *Queue) SetReadDeadline(t time.Time) error {
 	return q.fail("set deadline of", q.rxWait.setDeadline(t))
@@ -383,11 +390,15 @@ func (q *Queue) feed() {
 // ones until the next Receive, which answers os.ErrClosed. The memory goes when
 // the last frame has come back, that of a caller's Umem when it is closed too.
 // What is in the TX ring is not sent any more. Close may be called again, and
-// then does nothing.
+// then does nothing. It fails with EBUSY, and is to be called again, while the
+// program has a Socket or Queue of its own on the memory of this one.
 func (q *Queue) Close() error {
 	q.closing.Lock()
 	defer q.closing.Unlock()
 	if q.closed.Load() {
+		if q.ownUmem { // unless a Socket of the program's was in the way
+			return q.umem.Close()
+		}
 		return nil
 	}
 	q.last = q.Stats()
@@ -400,7 +411,6 @@ func (q *Queue) Close() error {
 	q.pool.leave(q.shard)
 	if q.ownUmem {
 		err = errors.Join(err, q.umem.Close())
-		q.pool.close(q.pool.mapping)
 	}
 	return err
 }

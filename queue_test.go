@@ -139,6 +139,130 @@ func TestAClosedUmemStaysForTheProgramsFrames(t *testing.T) {
 	assert.Less(t, mapped(t), before-60*1024, "KiB of shared mappings")
 }
 
+func TestAQueuesOwnUmemCanBeShared(t *testing.T) {
+	a, b := vethPair(t)
+	txOnly := xsk.SocketConfig{TxOnly: true}
+	owner, err := xsk.Open(a, 0, &xsk.Config{UmemConfig: smallQueue, SocketConfig: txOnly})
+	require.NoError(t, err)
+	guest, err := xsk.Open(b, 0, &xsk.Config{Umem: owner.Umem(), SocketConfig: txOnly})
+	require.NoError(t, err)
+	frames := make([]xsk.Frame, 512)
+	n, err := owner.Alloc(frames[:256])
+	require.NoError(t, err)
+	m, err := guest.Alloc(frames[n:])
+	require.NoError(t, err)
+	require.Equal(t, 512, n+m)
+	assert.Equal(t, 512, guest.Stats().Frames.User, "no frame twice")
+	assert.ErrorIs(t, owner.Close(), syscall.EBUSY)
+	for i := range frames {
+		f := &frames[i]
+		f.Data = append(f.Data, "still there"...)
+	}
+	xsk.Free(frames)
+	require.NoError(t, guest.Close())
+	require.NoError(t, owner.Close())
+	require.NoError(t, owner.Close())
+}
+
+func TestQueuesMayBeOpenedAtOnceOnAFreshUmem(t *testing.T) {
+	a, fromA := vethPair(t)
+	b, fromB := vethPair(t)
+	programs := []xsk.XSKMap{redirect(t, a, modes[0]), redirect(t, b, modes[0])}
+	senders := []*xsk.Queue{
+		openQueue(t, fromA, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}}),
+		openQueue(t, fromB, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}}),
+	}
+	for range 5 {
+		u, err := xsk.NewUmem(&smallQueue)
+		require.NoError(t, err)
+		var opened [2]*xsk.Queue
+		var both sync.WaitGroup
+		for i, ifname := range []string{a, b} {
+			both.Add(1)
+			go func() {
+				defer both.Done()
+				var err error
+				opened[i], err = xsk.Open(ifname, 0, &xsk.Config{Umem: u, XSKMap: programs[i], RxFrames: 128})
+				assert.NoError(t, err)
+			}()
+		}
+		both.Wait()
+		frames := make([]xsk.Frame, 8)
+		for i, q := range opened {
+			require.NotNil(t, q)
+			sendPackets(t, senders[i], i, 1, 60)
+			require.NoError(t, q.SetReadDeadline(time.Now().Add(5*time.Second)))
+			_, err := q.Receive(frames)
+			require.NoError(t, err)
+			assert.Equal(t, i, number(t, frames[0].Data))
+			assert.Zero(t, q.Strange())
+		}
+		for _, q := range opened {
+			require.NoError(t, q.Balance())
+			require.NoError(t, q.Close())
+		}
+		require.NoError(t, u.Close())
+	}
+}
+
+func TestFreedFramesFeedAReceiverInAQuickWait(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		a, b := vethPair(t)
+		sender := openQueue(t, a, m, xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}})
+		receiver := openQueue(t, b, m, xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 64, FrameSize: 2048}, RxFrames: 64})
+		frames, kept := make([]xsk.Frame, 8), []xsk.Frame{}
+		for len(kept) < 40 {
+			sendPackets(t, sender, 0, 8, 60)
+			n, err := receiver.Receive(frames)
+			require.NoError(t, err)
+			for i := range frames[:n] {
+				frames[i].Keep()
+				kept = append(kept, frames[i])
+			}
+		}
+		done := make(chan error)
+		go func() {
+			for {
+				if _, err := receiver.Receive(frames); err != nil {
+					done <- err
+					return
+				}
+			}
+		}()
+		for range 20 { // packets that come quickly
+			sendPackets(t, sender, 0, 1, 60)
+			spin(200 * time.Microsecond)
+		}
+		xsk.Free(kept)
+		start := time.Now()
+		within(t, 5*time.Second, func() bool { return receiver.Stats().Frames.Rx >= 56 })
+		assert.Less(t, time.Since(start), 500*time.Millisecond, "it looks once a second by itself")
+		require.NoError(t, receiver.Close())
+		assert.ErrorIs(t, <-done, os.ErrClosed)
+	})
+}
+
+func TestAllocTakesBackWhatAnotherQueueHasSent(t *testing.T) {
+	a, b := vethPair(t)
+	u := newUmem(t, &xsk.UmemConfig{Frames: 64, FrameSize: 2048})
+	txOnly := xsk.SocketConfig{TxOnly: true}
+	idle := openQueue(t, a, modes[0], xsk.Config{Umem: u, SocketConfig: txOnly})
+	sender := openQueue(t, b, modes[0], xsk.Config{Umem: u, SocketConfig: txOnly})
+	for range 50 {
+		require.NoError(t, idle.SetWriteDeadline(time.Now().Add(5*time.Second)))
+		sent, err := sender.Send(write(t, idle, 0, 64, 60))
+		require.NoError(t, err)
+		require.Equal(t, 64, sent)
+	}
+}
+
+func TestTheSocketOfAOneWayQueueRefusesTheOther(t *testing.T) {
+	a, _ := vethPair(t)
+	q := openQueue(t, a, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}})
+	_, err := q.Socket().PollRx(time.Millisecond)
+	assert.ErrorIs(t, err, syscall.EINVAL)
+}
+
 func TestOpenFillsInWhatFitsTheMemory(t *testing.T) {
 	a, b := vethPair(t)
 	u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 8192, FrameSize: 2048})

@@ -35,7 +35,8 @@ func (g *gate) enter() bool {
 
 func (g *gate) leave() { g.calls.Add(-1) }
 
-// close is called once. No call stays in for longer than a burst.
+// close is called once. No call stays in for longer than a burst, or a quick wait
+// and two lingers.
 func (g *gate) close() {
 	for n := g.calls.Add(gateClosed); n != gateClosed; n = g.calls.Load() {
 		runtime.Gosched()

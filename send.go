@@ -16,8 +16,8 @@ type sender struct {
 	done  []Addr
 }
 
-// Send queues frames to be sent, waits for room if it must, and returns how many it
-// took: frames[:n] are gone, frames[n:] still the caller's. It takes fewer than
+// Send queues frames to be sent, waits for room if it must, and returns how many
+// it took: frames[:n] are gone, frames[n:] still the caller's. It takes fewer than
 // all only with an error: os.ErrDeadlineExceeded, os.ErrClosed, ENODEV when the
 // interface is gone, or EINVAL for a frame that cannot be sent, whose address
 // and fault it names. It takes lent frames and the program's own, of any Queue
@@ -154,6 +154,9 @@ func (q *Queue) tryAlloc(frames []Frame) (int, error) {
 	if _, err := q.burst(nil); err != nil {
 		return 0, err
 	}
+	if len(q.pool.all()) > 2 { // frames of this Queue may have gone out of another
+		q.pool.reap()
+	}
 	if n := q.allocFree(frames); n > 0 {
 		return n, nil
 	}
@@ -184,22 +187,18 @@ func (p *pool) alloc(s *shard, frames []Frame) int {
 	return len(frames)
 }
 
-// reapAll takes back the frames that any Queue on this memory has sent, for a
-// receiver that has none. It reports whether there is hope: one has come, or is
-// still being sent.
-func (q *Queue) reapAll() bool {
-	queues, hope := q.pool.senders()
-	if !hope {
-		return false
-	}
-	for _, other := range queues {
-		if other.ready.Load() && other.tx.mu.TryLock() {
-			_, _ = other.burst(nil)
-			other.tx.mu.Unlock()
+// reap takes back the frames that any Queue on this memory has sent, unless
+// somebody else has the turn. It reports whether there is hope: one has come, or
+// is still being sent.
+func (p *pool) reap() bool {
+	queues, hope := p.senders()
+	for _, q := range queues {
+		if q.ready.Load() && q.tx.mu.TryLock() {
+			_, _ = q.burst(nil)
+			q.tx.mu.Unlock()
 		}
 	}
-	q.recycle()
-	return true
+	return hope
 }
 
 // senders are the open Queues, unless there is nothing to hope for: no frame is

@@ -174,10 +174,11 @@ func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout, linger time.Durati
 	if linger < 0 || linger > maxLinger {
 		return 0, 0, s.fail("receive", invalid("linger %v is not between 0 and %v", linger, maxLinger))
 	}
-	if w := s.rxWaiter.Load(); w != nil && w.startQuick(linger) {
+	if w := s.rxWaiter.Load(); w != nil && timeout != 0 && w.startQuick(linger) {
 		limit := quickWait
-		if timeout >= 0 {
-			limit = min(limit, timeout)
+		if timeout > 0 { // it may linger, wait, and linger again
+			limit, linger = min(limit, timeout/3), min(linger, timeout/3)
+			timeout -= limit + linger
 		}
 		b, _ := s.receiveWait(w, fill, rx, limit, linger)
 		if b.out > 0 || b.err != nil {

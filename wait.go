@@ -36,6 +36,7 @@ type waiter struct {
 	gather  bool                              // and brought more than one packet
 	rounds  int                               // quick waits
 	yielded time.Time
+	yields  int
 	file    *os.File // the epoll
 	park    func(func(uintptr) bool) error
 	lookIn  func(uintptr) bool // made once: a park allocates nothing
@@ -45,6 +46,7 @@ type waiter struct {
 	err     error
 
 	mu       sync.Mutex            // guards the rest
+	nudged   bool                  // not noticed yet
 	set      func(time.Time) error // the file's deadline
 	deadline time.Time             // the user's; zero for none
 }
@@ -64,7 +66,7 @@ const maxLinger = time.Millisecond
 // the others must run what becomes ready meanwhile.
 var quickWaiters atomic.Int32
 
-var mostQuickWaiters = int32(runtime.NumCPU()+1) / 2
+var mostQuickWaiters = int32(runtime.GOMAXPROCS(0)+1) / 2
 
 func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.Duration) (bool, error)) (*waiter, error) {
 	w := &waiter{look: look, wait: wait}
@@ -156,9 +158,16 @@ func (w *waiter) letOthers(linger time.Duration) {
 	if w.rounds++; w.rounds%8 != 0 && linger < 500*time.Microsecond {
 		return
 	}
-	if now := time.Now(); now.Sub(w.yielded) > 8*time.Millisecond {
+	now := time.Now()
+	if now.Sub(w.yielded) < 8*time.Millisecond {
+		return
+	}
+	w.yielded = now
+	// What yield leaves alone is the queue that all processors share.
+	if w.yields++; w.yields%4 == 0 || runtime.GOMAXPROCS(0) == 1 {
+		runtime.Gosched()
+	} else {
 		yield()
-		w.yielded = now
 	}
 }
 
@@ -187,7 +196,7 @@ func (w *waiter) endQuick(quick, gather bool) {
 // reset its readiness: a packet that comes between a look outside and the park
 // would wake nobody.
 func (w *waiter) parkFor(d time.Duration) (bool, error) {
-	if err := w.arm(time.Now().Add(d)); err != nil {
+	if awake, err := w.arm(time.Now().Add(d)); awake || err != nil {
 		return false, err
 	}
 	w.ready, w.err = false, nil
@@ -202,22 +211,27 @@ func (w *waiter) parkFor(d time.Duration) (bool, error) {
 	return false, nil
 }
 
-// arm sets the file's deadline to until, or to the user's if that is sooner.
-func (w *waiter) arm(until time.Time) error {
+// arm sets the file's deadline to until, or to the user's if that is sooner. It
+// reports whether somebody has nudged.
+func (w *waiter) arm(until time.Time) (nudged bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if nudged = w.nudged; nudged {
+		w.nudged = false
+		return true, nil
+	}
 	if !w.deadline.IsZero() {
 		if !time.Now().Before(w.deadline) {
-			return os.ErrDeadlineExceeded
+			return false, os.ErrDeadlineExceeded
 		}
 		if w.deadline.Before(until) {
 			until = w.deadline
 		}
 	}
 	if w.set(until) != nil {
-		return os.ErrClosed
+		return false, os.ErrClosed
 	}
-	return nil
+	return false, nil
 }
 
 // beforeDeadline is d, or what is left before the user's deadline.
@@ -247,22 +261,24 @@ func (w *waiter) setDeadline(t time.Time) error {
 	return nil
 }
 
-// nudge wakes a parked goroutine, which looks at everything again.
+// nudge wakes a parked goroutine, which looks at everything again, or keeps one
+// that is about to park from it.
 func (w *waiter) nudge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.nudged = true
 	_ = w.set(time.Now())
 }
 
 // PollRx waits until a packet can be received, for timeout at most: 0 only
 // looks, less than 0 waits without limit (poll with POLLIN; ocaml-xsk's
 // pollin). It reports whether there is one. It holds no thread, but for at most
-// 20 ms after packets came quickly, and wakes a kernel that waits for frames. Errors wrap ENODEV when the interface was
-// removed, EINVAL on a socket without RX, and os.ErrClosed when the Socket is
+// 20 ms after packets came quickly, and wakes a kernel that waits for frames.
+// Errors wrap ENODEV when the interface was removed, EINVAL on a socket without RX, and os.ErrClosed when the Socket is
 // closed, also meanwhile.
 func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
 	s.Rx.uses++
-	if w := s.rxWaiter.Load(); w != nil && timeout != 0 {
+	if w := s.rxWaiter.Load(); w != nil && timeout != 0 && s.Rx.c != 0 {
 		ready, err := w.poll(timeout)
 		return ready, s.fail("poll", err)
 	}
@@ -276,7 +292,7 @@ func (s *Socket) PollRx(timeout time.Duration) (bool, error) {
 // PollRx.
 func (s *Socket) PollTx(timeout time.Duration) (bool, error) {
 	s.Tx.uses++
-	if w := s.txWaiter.Load(); w != nil && timeout != 0 {
+	if w := s.txWaiter.Load(); w != nil && timeout != 0 && s.Tx.c != 0 {
 		ready, err := w.poll(timeout)
 		return ready, s.fail("poll", err)
 	}

@@ -447,7 +447,7 @@ int xskgo_wake_tx(uintptr_t tx, int fd)
  */
 void xskgo_linger(uint32_t ns)
 {
-	static long usual; /* what the slack was when the process began; 0: not read yet */
+	static long usual; /* the slack of the first that lingered; 0: none has */
 	long slack = __atomic_load_n(&usual, __ATOMIC_RELAXED);
 	struct timespec end;
 	bool tight;

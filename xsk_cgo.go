@@ -290,9 +290,9 @@ func zeroCopy(fd int) (bool, error) {
 	return flags&C.XDP_OPTIONS_ZEROCOPY != 0, err
 }
 
-// yield is runtime.Gosched for a goroutine that has nobody to make way for: it
-// does not wake an idle thread to look for work, which cost a receiver 3 % of its
-// time. The runtime keeps the name for gVisor and others.
+// yield is runtime.Gosched for the goroutines of this processor only: it does not
+// wake an idle thread to look for work, which cost a receiver 3 % of its time. The
+// runtime keeps the name for gVisor and others.
 //
 //go:linkname yield runtime.goyield
 func yield()

@@ -108,7 +108,8 @@ func TestFramesOfAClosedQueueComeBackWhenItIsOpenedAgain(t *testing.T) {
 		peerA, nameA := testns.Veth{}.Make(t)
 		peerB, nameB := testns.Veth{}.Make(t)
 		u := shared(t, 256)
-		a := open(t, nameA, 0, xsk.Config{Umem: u, XSKMap: attach(t, nameA, m), RxFrames: 64})
+		programA := attach(t, nameA, m)
+		a := open(t, nameA, 0, xsk.Config{Umem: u, XSKMap: programA, RxFrames: 64})
 		program := attach(t, nameB, m)
 		source, other := open(t, peerB, 0, config(attach(t, peerB, m))), open(t, peerA, 0, config(nil))
 		for round := range 5 {
@@ -153,7 +154,7 @@ func TestFramesOfAClosedQueueComeBackWhenItIsOpenedAgain(t *testing.T) {
 		require.NoError(t, open(t, nameB, 0, xsk.Config{Umem: u, XSKMap: program, RxFrames: 100}).Close())
 		b := open(t, nameB, 0, xsk.Config{Umem: u, XSKMap: program, RxFrames: 100})
 		require.NoError(t, a.Close())
-		_, err := xsk.Open(nameA, 0, &xsk.Config{Umem: u, XSKMap: program, RxFrames: 1})
+		_, err := xsk.Open(nameA, 0, &xsk.Config{Umem: u, XSKMap: programA, RxFrames: 1})
 		require.ErrorIs(t, err, syscall.EINVAL)
 		assert.ErrorContains(t, err, "free again once its Umem is closed")
 		settled(t, 0, b)

@@ -126,7 +126,7 @@ func onRings(ctx context.Context, o *cmdline.Options, umem *xsk.Umem, program *b
 			}
 		}
 		gone := len(tx)
-		for first := true; first || len(tx) > 0; first = false {
+		for first := true; first || len(tx) > 0 && ctx.Err() == nil; first = false {
 			queued, completed, err := socket.TxBurst(tx, free[len(free):cap(free)])
 			if err != nil && !cmdline.Passing(err) {
 				return err
