@@ -3,7 +3,6 @@ package xsk
 import (
 	"fmt"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -334,77 +333,5 @@ func explainProgram(err error, ifindex int) error {
 	case syscall.EBADFD:
 		return explained(err, "libxdp's program: one without its map was left over; take it off with ip link set dev IF xdp off (or xdpgeneric off)")
 	}
-	return err
-}
-
-// A registration is a socket's entry in an XSKMAP; the zero one is none.
-type registration struct{ fd, id, queue int }
-
-// registry knows, by map and queue, the socket of this process that registered
-// last. The kernel lets nobody read an XSKMAP, and a socket that closes must not
-// take out the entry of the one that replaced it.
-var registry = struct {
-	sync.Mutex
-	owner map[[2]int]*Socket
-}{owner: map[[2]int]*Socket{}}
-
-// enter puts s into the map, and takes it out of the one it was in before. An
-// entry of another interface is not replaced: that one would go deaf.
-func (r *registration) enter(mapFD int, s *Socket) error {
-	registry.Lock()
-	defer registry.Unlock()
-	id, err := mapID(mapFD)
-	if err != nil {
-		return explained(err, "descriptor %d is not an XSKMAP", mapFD)
-	}
-	fd, err := unix.FcntlInt(uintptr(mapFD), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	next := registration{fd, id, s.rings.queue}
-	if other := registry.owner[next.key()]; other != nil && other.deviceError.Load() == 0 && (other.rings.netns != s.rings.netns || other.rings.ifindex != s.rings.ifindex) {
-		_ = unix.Close(fd)
-		return explained(syscall.EBUSY, "entry %d of the XSKMAP is the socket's of %s", next.queue, other.name)
-	}
-	if err := mapSet(fd, next.queue, s.fd); err != nil {
-		_ = unix.Close(fd)
-		if err == syscall.E2BIG {
-			return explained(err, "the XSKMAP has no entry %d", next.queue)
-		}
-		return err
-	}
-	registry.owner[next.key()] = s
-	if r.key() == next.key() {
-		err = unix.Close(r.fd)
-	} else {
-		err = r.cancel(s)
-	}
-	*r = next
-	return err
-}
-
-// leave takes the entry out if it is still the socket's own.
-func (r *registration) leave(s *Socket) error {
-	registry.Lock()
-	defer registry.Unlock()
-	return r.cancel(s)
-}
-
-func (r *registration) key() [2]int { return [2]int{r.id, r.queue} }
-
-// cancel is leave with the registry locked.
-func (r *registration) cancel(s *Socket) (err error) {
-	if r.id == 0 {
-		return nil
-	}
-	if registry.owner[r.key()] == s {
-		delete(registry.owner, r.key())
-		// The kernel takes it out by itself when the socket ends.
-		if err = mapClear(r.fd, r.queue); err == syscall.ENOENT {
-			err = nil
-		}
-	}
-	_ = unix.Close(r.fd)
-	*r = registration{}
 	return err
 }

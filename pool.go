@@ -11,39 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An owner is who may touch a frame. Every frame has one, and only the
-// transitions of the diagram in the package comment exist.
-type owner uint8
-
-const (
-	ownerFree    owner = iota // nobody: in the pool
-	ownerRx                   // the kernel: fill ring, NIC, RX ring
-	ownerLoan                 // the goroutine that received it, until its next Receive
-	ownerUser                 // the program
-	ownerTx                   // the kernel: TX ring, NIC, completion ring
-	ownerRetired              // maybe the kernel: its Queue was closed
-	owners
-)
-
-var ownerNames = [owners]string{
-	"free", "with the kernel to receive into", "lent by Receive", "the program's",
-	"with the kernel to be sent", "retired with its queue",
-}
-
-// An entry is what the pool knows of a frame. The lock of the shard that the
-// frame is at home in guards all but home.
-type entry struct {
-	gen   uint32        // changes when the frame leaves the program's hands
-	home  atomic.Uint32 // number of the shard
-	next  uint32        // the free frame below this one; noFrame at the end
-	queue uint16        // the Queue that sends it (ownerTx) or is closed (ownerRetired)
-	owner owner
-	was   owner // before it went to ownerTx: loan or user
-}
-
-// noFrame ends a list of free frames.
-const noFrame = math.MaxUint32
-
 // A pool knows the owner of every frame of a Umem and hands the free ones out.
 // All Queues on a Umem share one, and each has a shard of it, so that they need
 // not wait for each other.

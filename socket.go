@@ -2,7 +2,6 @@ package xsk
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -299,48 +298,6 @@ func kickError(err error) error {
 		return explained(syscall.EBUSY, "the device dropped a packet")
 	}
 	return err
-}
-
-// UpdateXSKMap registers the Socket in m under its queue number, so that a
-// program which redirects through m reaches it (xsk_socket__update_xskmap). m
-// stays the caller's and may be closed afterwards. It fails with EINVAL on a
-// Socket that libxdp's own program serves, when m is no XSKMAP, and when m is a
-// Program of package bpf on another interface; with E2BIG when the queue is
-// beyond m's size, and with EBUSY when an open Socket of this process on another
-// interface has the entry. Close takes the entry out again, unless another
-// Socket of this process has taken its place.
-func (s *Socket) UpdateXSKMap(m XSKMap) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.fail("update XSKMAP for", s.updateXSKMap(m))
-}
-
-func (s *Socket) updateXSKMap(m XSKMap) error {
-	switch {
-	case s.closed:
-		return os.ErrClosed
-	case m == nil:
-		return invalid("the XSKMap is nil")
-	case s.rings.program:
-		return invalid("libxdp's own program serves this socket; make it with InhibitProgLoad")
-	}
-	fd, err := usable(m, s.rings.ifindex)
-	if err != nil {
-		return err
-	}
-	return s.registered.enter(fd, s)
-}
-
-// usable is the descriptor of m, if it is open and serves the interface.
-func usable(m XSKMap, ifindex int) (int, error) {
-	fd := m.FileDescriptor()
-	if fd < 0 || fd > math.MaxInt32 {
-		return -1, explained(syscall.EBADF, "the XSKMap is closed, its descriptor is %d", fd)
-	}
-	if on, ok := m.(interface{ Ifindex() int }); ok && on.Ifindex() != ifindex {
-		return -1, invalid("the XDP program of the XSKMap is on another interface: %v", m)
-	}
-	return fd, nil
 }
 
 // Close unregisters the Socket, ends its use of the rings and deletes it

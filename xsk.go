@@ -170,19 +170,6 @@ const (
 	allUmemFlags = UmemUnalignedChunk | UmemTxSWCsum
 )
 
-// An XSKMap is a BPF map of type XSKMAP, known by its file descriptor.
-// *libbpfgo.BPFMap, *bpf.Program and [MapFD] are XSKMaps. One that has a method
-// Ifindex() int, as a Program has, is refused for any other interface. Nothing
-// else of BPF enters this package: libxdp may bring a libbpf of its own, and only
-// file descriptors can cross between two copies of it.
-type XSKMap interface{ FileDescriptor() int }
-
-// A MapFD is the file descriptor of an XSKMAP.
-type MapFD int
-
-// FileDescriptor is fd itself.
-func (fd MapFD) FileDescriptor() int { return int(fd) }
-
 // A LogLevel tells how grave a line of libxdp's or libbpf's is
 // (enum libxdp_print_level, enum libbpf_print_level).
 type LogLevel int

@@ -1,0 +1,308 @@
+package xsk
+
+import (
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// shortOfFrames is how long Receive waits when all its frames are being sent:
+// nothing tells that one was.
+const shortOfFrames = time.Millisecond
+
+// maxBurst is the most descriptors that one crossing moves for a Queue.
+const maxBurst = 256
+
+// A receiver is what the receiving goroutine works with.
+type receiver struct {
+	mu      sync.Mutex
+	held    int      // frames in ownerRx: with the kernel, or in post
+	post    []Addr   // to be posted with the next burst
+	descs   []Desc   // the burst; before it the beginning of an unfinished packet
+	partial int      // descriptors of that packet
+	loan    []uint32 // frames of the last burst
+	frags   []Frame
+	idle    int // TryReceives that got nothing
+}
+
+// Receive takes packets into frames and returns how many: at least one, for it
+// waits until there is one, or the read deadline passes
+// (os.ErrDeadlineExceeded), or the Queue is closed (os.ErrClosed). The frames
+// are lent until the next Receive; see Frame.Keep. The slice is the caller's:
+// answers := frames[:0], and appending to it those to be sent, is fine.
+//
+// When the kernel has no frame left to receive into, because the program keeps
+// them all, it answers ENOBUFS and says how many are kept, instead of waiting for
+// ever. It answers ENODEV when the interface is gone, at once and from then on.
+// A read deadline counts only when there is nothing to receive.
+func (q *Queue) Receive(frames []Frame) (int, error) {
+	q.rx.mu.Lock()
+	defer q.rx.mu.Unlock()
+	for quick := true; ; quick = false {
+		n, err := q.receive(frames, quick)
+		if n > 0 || err != nil || len(frames) == 0 {
+			return n, q.fail("receive", err)
+		}
+		patience := tick
+		if q.rx.held == 0 {
+			patience = shortOfFrames
+		}
+		ready, err := q.rxWait.waitFor(patience)
+		if err != nil {
+			return 0, q.fail("receive", err)
+		}
+		if ready {
+			q.stats.rxWakeups.Add(1)
+			q.lingerOn()
+		}
+	}
+}
+
+// TryReceive is Receive without waiting: no packet is no error.
+func (q *Queue) TryReceive(frames []Frame) (int, error) {
+	q.rx.mu.Lock()
+	defer q.rx.mu.Unlock()
+	n, err := q.receive(frames, false)
+	if n == 0 && err == nil {
+		if q.rx.idle++; q.rx.idle%1024 == 0 {
+			err = q.sock.gone()
+		}
+	}
+	return n, q.fail("receive", err)
+}
+
+// receive ends the last loan, posts its frames again, and lends what came. It
+// waits for that if quick is set and the last packets came quickly.
+func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
+	r := &q.rx
+	if q.closed.Load() {
+		q.endLoan()
+		return 0, os.ErrClosed
+	}
+	if q.txOnly {
+		return 0, invalid("the queue only sends (SocketConfig.TxOnly)")
+	}
+	if q.recycle(); r.held == 0 && r.partial == 0 {
+		if !q.pool.reap() {
+			return 0, q.noBuffers()
+		}
+		q.recycle()
+	}
+	want := min(len(frames), maxBurst)
+	if q.linger > 0 && !q.multi && r.held > 0 {
+		want = min(want, r.held) // no more can come, so none is worth waiting for
+	}
+	b := q.take(r.post, r.descs[r.partial:r.partial+want], quick)
+	r.post = r.post[:copy(r.post, r.post[b.in:])]
+	if b.out == 0 {
+		if b.err == nil || b.err == syscall.ENETDOWN {
+			b.err = q.sock.latch(false, nil) // a link that is down may come up again; Receive waits for it
+		}
+		return 0, kickError(b.err)
+	}
+	q.stats.rxBursts.Add(1)
+	if !q.multi && q.pool.shift >= 0 {
+		return q.lendWhole(r.descs[:b.out], frames), nil
+	}
+	return q.lend(r.descs[:r.partial+b.out], frames), nil
+}
+
+// take is one crossing to the rings.
+func (q *Queue) take(post []Addr, descs []Desc, quick bool) burst {
+	if !quick || !q.rxWait.startQuick(q.linger) {
+		return q.sock.receive(post, descs)
+	}
+	limit, linger := quickWait, q.linger
+	if q.rx.held == 0 {
+		limit = shortOfFrames
+	}
+	if until := q.rxWait.userDeadline(); !until.IsZero() {
+		third := max(time.Until(until), 0) / 3 // it may linger, wait, and linger again
+		limit, linger = min(limit, third), min(linger, third)
+	}
+	b, waited := q.sock.receiveWait(q.rxWait, post, descs, limit, linger)
+	if waited && b.out > 0 {
+		q.stats.rxWakeups.Add(1)
+	}
+	return b
+}
+
+// recycle ends the loan and brings the frames that the kernel has to receive
+// into up to rxFrames again.
+func (q *Queue) recycle() {
+	r, s := &q.rx, q.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table, size, number, n := s.table, q.pool.frameSize, s.number, len(r.post)
+	post := slices.Grow(r.post, len(r.loan))[:n+len(r.loan)] // append would call from the loop
+	for _, index := range r.loan {
+		e := &table[index]
+		if e.home.Load() != number || e.owner != ownerLoan { // hardly ever
+			s.loanOver(e)
+			continue
+		}
+		e.gen++
+		e.owner = ownerRx
+		post[n] = Addr(uint64(index) * size)
+		n++
+	}
+	back := n - len(r.post)
+	r.post = post[:n]
+	s.count[ownerLoan] -= back
+	s.count[ownerRx] += back
+	r.held += back
+	r.loan, r.frags = r.loan[:0], r.frags[:0]
+	if q.stockUp(); r.held < q.rxFrames/2 {
+		q.pool.hungry.Store(true)
+		q.stockUp() // with what came before anybody could see that; see giveBack
+	}
+}
+
+// stockUp takes free frames to receive into. The shard is locked.
+func (q *Queue) stockUp() {
+	r := &q.rx
+	before := len(r.post)
+	r.post = q.pool.stock(q.shard, r.post, q.rxFrames-r.held)
+	r.held += len(r.post) - before
+}
+
+// lendWhole is lend where every packet is one descriptor and a frame's number
+// the upper bits of its address: the loop that a packet costs most in.
+func (q *Queue) lendWhole(descs []Desc, frames []Frame) int {
+	r, p, s := &q.rx, q.pool, q.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table, area, shift, number := s.table, p.area, p.shift&63, s.number
+	loan := slices.Grow(r.loan[:0], len(descs))[:len(descs)]
+	n, bytes := 0, uint64(0)
+	frames = frames[:len(descs)]
+	for _, d := range descs {
+		start := uint64(d.Addr)
+		index := start >> shift
+		if index >= uint64(len(table)) {
+			continue
+		}
+		e := &table[index]
+		if e.home.Load() != number {
+			continue
+		}
+		if e.owner != ownerRx || n >= len(frames) || n >= len(loan) {
+			continue
+		}
+		e.owner = ownerLoan
+		f := &frames[n]
+		f.Data = area[start : start+uint64(d.Len) : (index+1)<<shift]
+		f.index, f.gen = uint32(index), e.gen
+		// Pointers that stay are not written: that takes a look at the collector.
+		if f.pool != p {
+			f.pool = p
+		}
+		if f.Frags != nil {
+			f.Frags = nil
+		}
+		loan[n] = uint32(index)
+		bytes += uint64(d.Len)
+		n++
+	}
+	r.loan = loan[:n]
+	r.held -= n
+	if n < len(descs) {
+		p.strange.Add(uint64(len(descs) - n))
+	}
+	s.count[ownerRx] -= n
+	s.count[ownerLoan] += n
+	q.stats.rxPackets.Add(uint64(n))
+	q.stats.rxBytes.Add(bytes)
+	return n
+}
+
+// lend makes packets of descriptors. An unfinished one at the end waits for
+// its rest.
+func (q *Queue) lend(descs []Desc, frames []Frame) int {
+	r, s := &q.rx, q.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, from, bytes, before := 0, 0, uint64(0), len(r.loan)
+	for i := range descs {
+		if descs[i].Options&PktContd != 0 {
+			continue
+		}
+		f := &frames[n]
+		*f = Frame{}
+		if q.lendOne(f, descs[from]) {
+			n++
+		}
+		bytes += uint64(descs[from].Len)
+		if i > from {
+			first := len(r.frags)
+			for _, d := range descs[from+1 : i+1] {
+				r.frags = append(r.frags, Frame{})
+				if !q.lendOne(&r.frags[len(r.frags)-1], d) {
+					r.frags = r.frags[:len(r.frags)-1]
+				}
+				bytes += uint64(d.Len)
+			}
+			f.Frags = r.frags[first:len(r.frags):len(r.frags)]
+		}
+		from = i + 1
+	}
+	lent := len(r.loan) - before
+	s.count[ownerRx] -= lent
+	s.count[ownerLoan] += lent
+	r.held -= lent
+	r.partial = copy(r.descs, descs[from:])
+	q.stats.rxPackets.Add(uint64(n))
+	q.stats.rxBytes.Add(bytes)
+	return n
+}
+
+// lendOne gives one received frame to the receiving goroutine.
+func (q *Queue) lendOne(f *Frame, d Desc) bool {
+	p := q.pool
+	index := p.frameOf(d.Addr)
+	if uint64(index) >= uint64(len(p.table)) {
+		p.strange.Add(1)
+		return false
+	}
+	e := &p.table[index]
+	if e.home.Load() != q.shard.number || e.owner != ownerRx {
+		p.strange.Add(1)
+		return false
+	}
+	e.owner = ownerLoan
+	start := uint64(d.Addr.Data())
+	f.Data = p.area[start : start+uint64(d.Len) : (uint64(index)+1)*p.frameSize]
+	f.pool, f.index, f.gen = p, index, e.gen
+	q.rx.loan = append(q.rx.loan, index)
+	return true
+}
+
+// endLoan makes the lent frames of a closed Queue free.
+func (q *Queue) endLoan() {
+	s := q.shard
+	s.mu.Lock()
+	for _, index := range q.rx.loan {
+		if s.loanOver(&s.table[index]) {
+			s.put(index)
+		}
+	}
+	q.rx.loan = q.rx.loan[:0]
+	s.mu.Unlock()
+	q.pool.releaseMapping()
+}
+
+// noBuffers says where all the frames are.
+func (q *Queue) noBuffers() error {
+	c := q.pool.counts()
+	return explained(syscall.ENOBUFS, "no frame left to receive into: of %d the program keeps %d, and %d are being sent",
+		c.Total(), c.User+c.Loan, c.Tx)
+}
+
+// lingerOn waits for more packets of the burst that has begun.
+func (q *Queue) lingerOn() {
+	if q.linger > 0 {
+		sleep(q.rxWait.beforeDeadline(min(q.linger, maxLinger)))
+	}
+}
