@@ -135,21 +135,10 @@ func (q *Queue) recycle() {
 	r, s := &q.rx, q.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	table, size, number, n := s.table, q.pool.frameSize, s.number, len(r.post)
-	post := slices.Grow(r.post, len(r.loan))[:n+len(r.loan)] // append would call from the loop
-	for _, index := range r.loan {
-		e := &table[index]
-		if e.home.Load() != number || e.owner != ownerLoan { // hardly ever
-			s.loanOver(e)
-			continue
-		}
-		e.gen++
-		e.owner = ownerRx
-		post[n] = Addr(uint64(index) * size)
-		n++
-	}
-	back := n - len(r.post)
-	r.post = post[:n]
+	n := len(r.post)
+	r.post = slices.Grow(r.post, len(r.loan))[:n+len(r.loan)]
+	back := s.repost(r.loan, r.post[n:], q.pool.frameSize)
+	r.post = r.post[:n+back]
 	s.count[ownerLoan] -= back
 	s.count[ownerRx] += back
 	r.held += back
@@ -158,6 +147,25 @@ func (q *Queue) recycle() {
 		q.pool.hungry.Store(true)
 		q.stockUp() // with what came before anybody could see that; see giveBack
 	}
+}
+
+// repost gives the frames of a loan that is over to the kernel again, with their
+// addresses in post, and returns how many: the program may have kept some.
+func (s *shard) repost(loan []uint32, post []Addr, frameSize uint64) int {
+	table, number, n := s.table, s.number, 0
+	post = post[:len(loan)]
+	for i := 0; i < len(loan); i++ {
+		e := &table[loan[i]]
+		if e.home.Load() != number || e.owner != ownerLoan { // hardly ever
+			s.loanOver(e)
+			continue
+		}
+		e.gen++
+		e.owner = ownerRx
+		post[n] = Addr(uint64(loan[i]) * frameSize)
+		n++
+	}
+	return n
 }
 
 // stockUp takes free frames to receive into. The shard is locked.
@@ -169,32 +177,57 @@ func (q *Queue) stockUp() {
 }
 
 // lendWhole is lend where every packet is one descriptor and a frame's number
-// the upper bits of its address: the loop that a packet costs most in.
+// the upper bits of its address. A packet costs most here, so there are two loops, each
+// with few enough values to keep them in registers.
 func (q *Queue) lendWhole(descs []Desc, frames []Frame) int {
 	r, p, s := &q.rx, q.pool, q.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	table, area, shift, number := s.table, p.area, p.shift&63, s.number
-	loan := slices.Grow(r.loan[:0], len(descs))[:len(descs)]
-	n, bytes := 0, uint64(0)
-	frames = frames[:len(descs)]
-	for _, d := range descs {
-		start := uint64(d.Addr)
-		index := start >> shift
+	r.loan = slices.Grow(r.loan[:0], len(descs))[:len(descs)]
+	n := s.lend(descs, r.loan, p.shift)
+	for n < len(descs) { // a frame that the kernel does not have
+		p.strange.Add(1)
+		descs = slices.Delete(descs, n, n+1)
+		n += s.lend(descs[n:], r.loan[n:], p.shift)
+	}
+	r.loan = r.loan[:n]
+	r.held -= n
+	s.count[ownerRx] -= n
+	s.count[ownerLoan] += n
+	q.stats.rxPackets.Add(uint64(n))
+	q.stats.rxBytes.Add(p.show(descs, r.loan, frames))
+	return n
+}
+
+// lend makes frames of the kernel's lent ones, with their numbers in loan, and
+// returns how many; it stops at one that the kernel does not have.
+func (s *shard) lend(descs []Desc, loan []uint32, shift int) int {
+	table, number := s.table, s.number
+	loan = loan[:len(descs)]
+	for i := range descs {
+		index := uint64(descs[i].Addr) >> (shift & 63)
 		if index >= uint64(len(table)) {
-			continue
+			return i
 		}
 		e := &table[index]
-		if e.home.Load() != number {
-			continue
-		}
-		if e.owner != ownerRx || n >= len(frames) || n >= len(loan) {
-			continue
+		if e.home.Load() != number || e.owner != ownerRx {
+			return i
 		}
 		e.owner = ownerLoan
-		f := &frames[n]
-		f.Data = area[start : start+uint64(d.Len) : (index+1)<<shift]
-		f.index, f.gen = uint32(index), e.gen
+		loan[i] = uint32(index)
+	}
+	return len(descs)
+}
+
+// show makes Frames of lent packets and returns the bytes of all.
+func (p *pool) show(descs []Desc, loan []uint32, frames []Frame) (bytes uint64) {
+	area, table, last := p.area, p.table, p.frameSize-1
+	descs, frames = descs[:len(loan)], frames[:len(loan)]
+	for i, index := range loan {
+		f := &frames[i]
+		f.index, f.gen = index, table[index].gen
+		start, length := uint64(descs[i].Addr), uint64(descs[i].Len)
+		f.Data = area[start : start+length : start|last+1]
 		// Pointers that stay are not written: that takes a look at the collector.
 		if f.pool != p {
 			f.pool = p
@@ -202,20 +235,9 @@ func (q *Queue) lendWhole(descs []Desc, frames []Frame) int {
 		if f.Frags != nil {
 			f.Frags = nil
 		}
-		loan[n] = uint32(index)
-		bytes += uint64(d.Len)
-		n++
+		bytes += length
 	}
-	r.loan = loan[:n]
-	r.held -= n
-	if n < len(descs) {
-		p.strange.Add(uint64(len(descs) - n))
-	}
-	s.count[ownerRx] -= n
-	s.count[ownerLoan] += n
-	q.stats.rxPackets.Add(uint64(n))
-	q.stats.rxBytes.Add(bytes)
-	return n
+	return bytes
 }
 
 // lend makes packets of descriptors. An unfinished one at the end waits for
