@@ -1,4 +1,4 @@
-# Debian systems inside this one, for matrix and docker-check; sourced.
+# Debian systems inside this one, for matrix, in-release and docker-check; sourced.
 # shellcheck shell=bash
 
 # cache keeps the bare systems from run to run.
@@ -15,6 +15,13 @@ base() {
 	mv "$cache/$1.tmp" "$cache/$1"
 }
 
+# copy_tree DIR copies the work tree as it is, what git ignores left out.
+copy_tree() {
+	mkdir -p "$1"
+	(cd "$root" && git ls-files -zco --exclude-standard | tar -c --null -T - --ignore-failed-read) 2>/dev/null |
+		tar -xC "$1" --no-same-owner
+}
+
 # network DIR copies what makes this machine's network work.
 network() {
 	local certs=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
@@ -26,8 +33,8 @@ network() {
 }
 
 # enter DIR COMMAND... runs it in the system in DIR, in mount and process
-# namespaces of its own, with an empty environment but for Go's. lend=FROM:TO
-# shows the folder FROM of this machine as TO, read-only.
+# namespaces of its own, with an empty environment but for Go's. lend="FROM:TO..."
+# shows folders of this machine there, read-only, or not with FROM:TO:rw.
 enter() {
 	local vars name
 	vars=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root CI="${CI:-}")
@@ -39,10 +46,11 @@ enter() {
 		mount -t proc proc "$dir/proc"
 		mount --rbind /sys "$dir/sys"
 		mount --rbind /dev "$dir/dev"
-		if [[ -n $lend ]]; then
-			mkdir -p "$dir${lend#*:}"
-			mount --bind -o ro "${lend%%:*}" "$dir${lend#*:}"
-		fi
+		for each in $lend; do
+			IFS=: read -r from to how <<<"$each"
+			mkdir -p "$dir$to"
+			mount --bind -o "${how:-ro}" "$from" "$dir$to"
+		done
 		shift 2
 		# Not chroot: the kernel makes no user namespace in one.
 		cd "$dir"
