@@ -79,8 +79,9 @@ func (m Mode) String() string {
 
 // Options say what Attach attaches, and how.
 type Options struct {
-	Filter Filter // what goes to the sockets; empty is an error
-	Mode   Mode   // default Auto
+	Filter   Filter // what goes to the sockets; empty is an error
+	Mode     Mode   // default Auto
+	Metadata bool   // write what the device knows of a packet before it; see xsk.Frame.RxMetadata
 }
 
 // A Program is attached to an interface and owns the XSKMAP where the sockets
@@ -89,10 +90,11 @@ type Options struct {
 // A Program lasts until Close or the end of the process; the garbage collector
 // does not end it.
 type Program struct {
-	ifname string
-	mode   Mode
-	queues int
-	filter Filter
+	ifname   string
+	mode     Mode
+	queues   int
+	filter   Filter
+	metadata bool
 
 	mu     sync.Mutex // guards the rest, which Close takes away
 	device *device
@@ -112,7 +114,8 @@ type Program struct {
 //
 // Errors wrap the errno: EINVAL for Options that cannot be, ENODEV for an
 // unknown interface, EPERM without the capabilities, EBUSY if another program
-// is attached, EOPNOTSUPP, ERANGE or ENOSPC if the driver refuses Native.
+// is attached, EOPNOTSUPP, ERANGE or ENOSPC if the driver refuses Native;
+// errors.ErrUnsupported if Metadata cannot be had.
 func Attach(ifname string, o Options) (*Program, error) {
 	p, err := attach(ifname, o)
 	if err != nil {
@@ -131,7 +134,7 @@ func attach(ifname string, o Options) (*Program, error) {
 	startCapture()
 	defer stopCapture()
 
-	p := &Program{ifname: ifname, filter: o.Filter.clone()}
+	p := &Program{ifname: ifname, filter: o.Filter.clone(), metadata: o.Metadata}
 	var err error
 	if p.device, err = openDevice(ifname); err != nil {
 		return nil, err
@@ -166,6 +169,9 @@ func (p *Program) start(mode Mode) error {
 func (o Options) check() error {
 	if o.Mode < Auto || o.Mode > Generic {
 		return fmt.Errorf("%w: unknown mode %d; the modes are bpf.Auto, bpf.Native and bpf.Generic", unix.EINVAL, int(o.Mode))
+	}
+	if o.Metadata && o.Mode == Generic {
+		return fmt.Errorf("%w: Metadata needs bpf.Native: in generic mode the device's driver is not asked", unix.EOPNOTSUPP)
 	}
 	return o.Filter.check()
 }
@@ -208,7 +214,11 @@ func (p *Program) String() string {
 	if p.closed {
 		return p.ifname + ": closed"
 	}
-	return fmt.Sprintf("%s: %v, %v, XSKMAP of %s", p.ifname, p.mode, p.filter, count(p.queues, "slot"))
+	with := ""
+	if p.metadata {
+		with = ", metadata"
+	}
+	return fmt.Sprintf("%s: %v, %v%s, XSKMAP of %s", p.ifname, p.mode, p.filter, with, count(p.queues, "slot"))
 }
 
 // Close detaches the program and frees it and its XSKMAP. From then on every

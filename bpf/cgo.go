@@ -11,6 +11,7 @@ package bpf
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -174,12 +175,44 @@ static int link_create(int prog, int ifindex, __u32 flags)
 
 	return bpf_link_create(prog, ifindex, BPF_XDP, &opts);
 }
+
+#ifndef BPF_F_XDP_HAS_FRAGS
+#define BPF_F_XDP_HAS_FRAGS (1U << 5)
+#endif
+#ifndef BPF_F_XDP_DEV_BOUND_ONLY
+#define BPF_F_XDP_DEV_BOUND_ONLY (1U << 6)
+#endif
+
+// The interface that this thread opens the metadata program for.
+static __thread __u32 metadata_ifindex;
+
+static int metadata_bind(struct bpf_program *prog, long cookie)
+{
+	(void)cookie;
+	bpf_program__set_ifindex(prog, metadata_ifindex);
+	return bpf_program__set_flags(prog, BPF_F_XDP_HAS_FRAGS | BPF_F_XDP_DEV_BOUND_ONLY);
+}
+
+static void metadata_for(__u32 ifindex)
+{
+	metadata_ifindex = ifindex;
+}
+
+// libbpfgo neither binds a program to a device nor shows libbpf's struct of it;
+// but libbpf asks the handler of a program's section when it opens the object.
+static int metadata_section(const char *name)
+{
+	LIBBPF_OPTS(libbpf_prog_handler_opts, opts, .prog_setup_fn = metadata_bind);
+
+	return libbpf_register_prog_handler(name, BPF_PROG_TYPE_XDP, BPF_XDP, &opts);
+}
 */
 import "C"
 
 import (
 	"sync"
 	"syscall"
+	"unsafe"
 )
 
 // capture is held from startCapture to stopCapture, by a locked thread.
@@ -251,6 +284,17 @@ func linkCreate(prog, ifindex int, mode Mode) (fd int, err error) {
 
 // linkDetach is bpf_link_detach.
 func linkDetach(fd int) error { return errno(C.bpf_link_detach(C.int(fd))) }
+
+// registerSection makes libbpf bind the programs of that section to the device
+// that bindTo has named last on the thread. libbpf guards its list of handlers with
+// no lock, so this is for a package's initialization.
+func registerSection(name string) error {
+	text := C.CString(name) // libbpf keeps a copy
+	defer C.free(unsafe.Pointer(text))
+	return errno(C.metadata_section(text))
+}
+
+func bindTo(ifindex int) { C.metadata_for(C.__u32(ifindex)) }
 
 // errno turns libbpf's -errno into an error.
 func errno(result C.int) error {

@@ -66,7 +66,7 @@ func (d *device) occupied(id uint32, mode, keyword string) error {
 	case libxdpProgram:
 		hint = fmt.Sprintf("; it is libxdp's own, which stays after a crash: bpf.RemoveStale or ip link set dev %s %s off removes it", d.name, keyword)
 		name = `"` + name + `"`
-	case progFrags, progSingle:
+	case progFrags, progSingle, progMetadata:
 		hint = "; another bpf.Attach holds it"
 		fallthrough
 	default:

@@ -30,9 +30,14 @@ var candidates = []string{progFrags, progSingle}
 // load loads the program, configured, and leaves module and map in p.
 func (p *Program) load() (*libbpfgo.BPFProg, error) {
 	var err error
-	for _, name := range candidates {
+	from, names := object, candidates
+	if p.metadata {
+		from, names = metadataObject, []string{progMetadata}
+		bindTo(p.device.index)
+	}
+	for _, name := range names {
 		var prog *libbpfgo.BPFProg
-		if prog, err = p.loadNamed(name); err == nil {
+		if prog, err = p.loadNamed(from, name); err == nil {
 			return prog, nil
 		}
 		if !errors.Is(err, unix.EINVAL) {
@@ -41,6 +46,8 @@ func (p *Program) load() (*libbpfgo.BPFProg, error) {
 	}
 	err = fmt.Errorf("load the program: %w", cause(err))
 	switch text := captured(); {
+	case p.metadata && metadataHint(err) != "":
+		err = fmt.Errorf("%w: %s", err, metadataHint(err))
 	case errors.Is(err, unix.EPERM): // here libbpf suspects RLIMIT_MEMLOCK, without reason
 		err = fmt.Errorf("%w: %s", err, forbidden)
 	case text != "":
@@ -49,13 +56,13 @@ func (p *Program) load() (*libbpfgo.BPFProg, error) {
 	return nil, err
 }
 
-func (p *Program) loadNamed(name string) (*libbpfgo.BPFProg, error) {
+func (p *Program) loadNamed(from []byte, name string) (*libbpfgo.BPFProg, error) {
 	if p.module != nil { // that of the candidate before
 		p.module.Close()
 	}
 	clearCapture()
 	var err error
-	if p.module, err = openObject(); err != nil {
+	if p.module, err = openObject(from); err != nil {
 		return nil, err
 	}
 	for _, each := range []string{progFrags, progSingle} {
@@ -91,11 +98,11 @@ func (p *Program) configure() error {
 	return p.module.InitGlobalVariable("udp_ports", newPortSet(p.filter.UDPPorts))
 }
 
-// openObject opens the embedded object. It goes through a file in memory, for
+// openObject opens an embedded object. It goes through a file in memory, for
 // libbpfgo's buffer variant raises RLIMIT_MEMLOCK whatever SkipMemlockBump says
 // (before v0.10), which takes CAP_SYS_RESOURCE and has been of no use to BPF
 // since kernel 5.11.
-func openObject() (*libbpfgo.Module, error) {
+func openObject(object []byte) (*libbpfgo.Module, error) {
 	fd, err := unix.MemfdCreate("xsk-bpf", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL { // before kernel 6.3; later ones may insist on it
 		fd, err = unix.MemfdCreate("xsk-bpf", unix.MFD_CLOEXEC)

@@ -20,6 +20,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/kernel"
 )
 
 // inside marks the second run of the test binary.
@@ -128,31 +130,9 @@ func Kernel(t testing.TB) {
 func Need(t testing.TB, what string) {
 	t.Helper()
 	Kernel(t)
-	if !KernelAtLeast(what) {
+	if !kernel.AtLeast(what) {
 		t.Skip("need: " + what)
 	}
-}
-
-// KernelAtLeast reports whether the kernel is at least the version that opens
-// what.
-func KernelAtLeast(what string) bool {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return false
-	}
-	return version(unix.ByteSliceToString(u.Release[:])) >= version(what)
-}
-
-// version turns "6.9 ..." and "6.18.44-x" into major<<16 | minor.
-func version(s string) int {
-	major, rest, _ := strings.Cut(s, ".")
-	digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
-	if digits >= 0 {
-		rest = rest[:digits]
-	}
-	hi, _ := strconv.Atoi(major)
-	lo, _ := strconv.Atoi(rest)
-	return hi<<16 | lo
 }
 
 // Veth describes a veth pair; the zero value is one queue a side and MTU 1500.

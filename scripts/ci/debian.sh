@@ -18,6 +18,7 @@ base() {
 # copy_tree DIR copies the work tree as it is, what git ignores left out.
 copy_tree() {
 	mkdir -p "$1"
+	# shellcheck disable=SC2154 # lib.sh sets it
 	(cd "$root" && git ls-files -zco --exclude-standard | tar -c --null -T - --ignore-failed-read) 2>/dev/null |
 		tar -xC "$1" --no-same-owner
 }
