@@ -257,6 +257,9 @@ func (u *Umem) add(s *Socket, c *SocketConfig) {
 	s.fd = socketFD(s.c)
 	s.Fill, s.Completion = q.fill, q.completion
 	s.Rx, s.Tx = new(RxRing), new(TxRing)
+	if u.txMeta > 0 {
+		s.Tx.checked = u
+	}
 	s.about = "copy"
 	if zc, err := zeroCopy(s.fd); err == nil && zc {
 		s.about = "zero copy"

@@ -131,18 +131,25 @@ func (r *RxRing) Consume(descs []Desc) int {
 
 // A TxRing takes packets to send (struct xsk_ring_prod of a socket). Use it
 // from one goroutine at a time.
-type TxRing struct{ ring }
+type TxRing struct {
+	ring
+	checked *Umem // has TX metadata, which the kernel may refuse
+}
 
 // Produce queues as many of descs as there is room for and returns how many,
 // without blocking or waking the kernel (xsk_ring_prod__reserve, __tx_desc,
 // __submit). The frames of descs[:n] belong to the kernel until they come back
 // on the completion ring; descs[n:] stay the caller's. A packet of several
 // descriptors must be queued whole: the kernel holds it until its last one
-// comes. Produce returns 0 on a socket without TX and after Close.
+// comes. Produce returns 0 on a socket without TX and after Close, and stops before
+// a packet with metadata that the kernel would not take; see [Umem.SetTxMetadata].
 func (r *TxRing) Produce(descs []Desc) int {
 	r.uses++
 	if !r.gate.enter() {
 		return 0
+	}
+	if r.checked != nil {
+		descs, _ = r.checked.acceptable(descs)
 	}
 	n := transmit(r.c, descs)
 	r.gate.leave()

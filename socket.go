@@ -228,9 +228,17 @@ func (s *Socket) receiveWait(w *waiter, fill []Addr, rx []Desc, limit, linger ti
 // the kernel was out of memory, ENODEV when the interface is gone. After Close
 // TxBurst answers os.ErrClosed.
 //
+// A packet whose metadata the kernel would not take is not queued, nor what follows
+// it, and the error says why; see [Umem.SetTxMetadata]. If metadata is set by hand
+// in a Umem without, or changed later, the kernel refuses the packet: then it goes
+// without, the error is EINVAL, and its frame may be completed twice.
+//
 // Give it a done of at least len(tx): with a full completion ring nothing is
 // sent.
 func (s *Socket) TxBurst(tx []Desc, done []Addr) (queued, completed int, err error) {
+	if s.Tx.checked != nil {
+		return s.txBurstChecked(tx, done)
+	}
 	b := s.transmit(tx, done)
 	return b.in, b.out, s.burstError("kick", b.err)
 }
@@ -296,6 +304,8 @@ func kickError(err error) error {
 		return goneError()
 	case syscall.EBUSY:
 		return explained(syscall.EBUSY, "the device dropped a packet")
+	case syscall.EINVAL:
+		return explained(syscall.EINVAL, "the kernel refused the metadata of a packet, which went without")
 	}
 	return err
 }

@@ -22,6 +22,7 @@ type UmemConfig struct {
 	Flags          UmemFlags // default 0
 	HugePages      bool      // ask for huge pages (MAP_HUGETLB); see Umem.HugePages
 	Area           []byte    // use this memory instead: page aligned, writable, outside the Go heap
+	TxMetadataLen  int       // bytes before each packet for a TxRequest: 24, or a multiple of 8 from 16 to 248; default 0: none
 }
 
 // xdpHeadroom is what the kernel keeps before every packet for an XDP program
@@ -48,6 +49,7 @@ type Umem struct {
 	mask      uint64 // frameSize-1; 0 in unaligned mode
 	frames    int
 	headroom  int
+	txMeta    uint64              // TxMetadataLen
 	mapped    []byte              // what Close unmaps; nil for the caller's Area
 	heir      func(mapped []byte) // or leaves to the pool of the Queues on it
 	huge      bool
@@ -108,8 +110,9 @@ func (q *queueRings) close() {
 // (xsk_umem__create). A nil cfg means the defaults: 4096 frames of 4096 bytes.
 // It does not block. Errors wrap EINVAL for a value that breaks a rule, EPERM
 // without CAP_NET_RAW, ENOBUFS when RLIMIT_MEMLOCK is too low for a program
-// without CAP_IPC_LOCK, EFAULT for an Area the kernel cannot pin, and
-// EAFNOSUPPORT on a kernel without AF_XDP.
+// without CAP_IPC_LOCK, EFAULT for an Area the kernel cannot pin,
+// EAFNOSUPPORT on a kernel without AF_XDP, and errors.ErrUnsupported for a
+// TxMetadataLen with libxdp before 1.5 or a kernel before 6.11.
 func NewUmem(cfg *UmemConfig) (*Umem, error) {
 	defer holdLog()()
 	u, err := newUmem(cfg)
@@ -131,6 +134,7 @@ func newUmem(cfg *UmemConfig) (*Umem, error) {
 		frameSize: uint64(c.FrameSize),
 		frames:    c.Frames,
 		headroom:  c.Headroom,
+		txMeta:    uint64(c.TxMetadataLen),
 	}
 	if c.Flags&UmemUnalignedChunk == 0 {
 		u.mask = u.frameSize - 1
@@ -167,6 +171,9 @@ func (c *UmemConfig) complete() error {
 	case c.Headroom < 0 || c.Headroom >= c.FrameSize-xdpHeadroom:
 		return invalid("Headroom %d leaves no room for a packet: a frame of %d holds %d for XDP and the rest",
 			c.Headroom, c.FrameSize, xdpHeadroom)
+	}
+	if err := c.completeTxMetadata(); err != nil {
+		return err
 	}
 	if err := ringSize("FillSize", &c.FillSize); err != nil {
 		return err
@@ -261,6 +268,8 @@ func explainUmem(err error, c *UmemConfig) error {
 			c.Frames*c.FrameSize, limit.Cur)
 	case errors.Is(err, syscall.EFAULT) && c.Area != nil:
 		return explained(err, "the kernel cannot pin Area: it must be writable, and not a shared mapping of a file on disk")
+	case c.TxMetadataLen > 0 && unsupportedTxMetadata(err) != nil:
+		return unsupportedTxMetadata(err)
 	case errors.Is(err, syscall.EINVAL):
 		return explained(err, "refused by the kernel: Headroom %d may be too much for a frame of %d on this kernel, or Flags %#x too new for it",
 			c.Headroom, c.FrameSize, uint32(c.Flags))

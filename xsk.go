@@ -166,8 +166,11 @@ const (
 	// Copy mode computes a requested checksum in software; kernel 6.8
 	// (XDP_UMEM_TX_SW_CSUM).
 	UmemTxSWCsum UmemFlags = 1 << 1
+	// There is TX metadata; UmemConfig.TxMetadataLen sets it by itself; kernel 6.11
+	// (XDP_UMEM_TX_METADATA_LEN).
+	UmemTxMetadataLen UmemFlags = 1 << 2
 
-	allUmemFlags = UmemUnalignedChunk | UmemTxSWCsum
+	allUmemFlags = UmemUnalignedChunk | UmemTxSWCsum | UmemTxMetadataLen
 )
 
 // A LogLevel tells how grave a line of libxdp's or libbpf's is

@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -30,6 +31,9 @@
 #endif
 #ifndef SOL_XDP
 #define SOL_XDP 283
+#endif
+#ifndef XDP_TX_METADATA
+#define XDP_TX_METADATA (1 << 1) /* Linux 6.8 */
 #endif
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* Linux 5.14 */
@@ -59,6 +63,68 @@ int xskgo_umem_create(uintptr_t *umem, void *area, uint64_t size,
 
 	if (err)
 		return -abs(err);
+	*umem = (uintptr_t)u;
+	return close_on_exec(xsk_umem__fd(u));
+}
+
+/* struct xsk_umem_opts of libxdp 1.5.0, which the header here may not have yet. */
+struct umem_opts {
+	size_t sz;
+	int fd;
+	__u64 size;
+	__u32 fill_size;
+	__u32 comp_size;
+	__u32 frame_size;
+	__u32 frame_headroom;
+	__u32 flags;
+	__u32 tx_metadata_len;
+	size_t : 0;
+};
+
+typedef struct xsk_umem *create_opts_fn(void *area, struct xsk_ring_prod *fill,
+					struct xsk_ring_cons *comp, struct umem_opts *opts);
+
+#ifdef xsk_umem_opts__last_field
+_Static_assert(sizeof(struct umem_opts) == sizeof(struct xsk_umem_opts) &&
+	       offsetof(struct umem_opts, tx_metadata_len) == offsetof(struct xsk_umem_opts, tx_metadata_len) &&
+	       offsetof(struct umem_opts, size) == offsetof(struct xsk_umem_opts, size), "struct xsk_umem_opts");
+#endif
+
+/* A program built with an older libxdp finds it at run time. In a static one
+ * there is nothing to look in.
+ */
+static create_opts_fn *find_create_opts(void)
+{
+#if defined(XSKGO_STATIC) && defined(xsk_umem_opts__last_field)
+	return (create_opts_fn *)xsk_umem__create_opts;
+#else
+	return (create_opts_fn *)dlsym(RTLD_DEFAULT, "xsk_umem__create_opts");
+#endif
+}
+
+/* The same with room for TX metadata; -ENOSYS with a libxdp before 1.5.0. */
+int xskgo_umem_create_opts(uintptr_t *umem, void *area, uint64_t size, uintptr_t rings,
+			   const struct xsk_umem_config *config, uint32_t tx_metadata_len)
+{
+	struct xskgo_rings *r = (struct xskgo_rings *)rings;
+	create_opts_fn *create = find_create_opts();
+	struct umem_opts opts = {
+		.sz = sizeof(opts),
+		.size = size,
+		.fill_size = config->fill_size,
+		.comp_size = config->comp_size,
+		.frame_size = config->frame_size,
+		.frame_headroom = config->frame_headroom,
+		.flags = config->flags,
+		.tx_metadata_len = tx_metadata_len,
+	};
+	struct xsk_umem *u;
+
+	if (!create)
+		return -ENOSYS;
+	u = create(area, &r->fill, &r->comp, &opts);
+	if (!u)
+		return -abs(errno);
 	*umem = (uintptr_t)u;
 	return close_on_exec(xsk_umem__fd(u));
 }
@@ -389,6 +455,27 @@ int xskgo_wake_rx(uintptr_t fill, int fd)
 	return poke_rx(fill, fd);
 }
 
+/* Takes the metadata off the first packet in the ring that has some, for the
+ * kernel has refused it: with EINVAL, and the packet stays at the head for ever.
+ * An old kernel publishes the consumer index late, so the first may have been sent
+ * already; then the next call finds another.
+ */
+static bool drop_metadata(struct xsk_ring_prod *r)
+{
+	uint32_t at = __atomic_load_n(r->consumer, __ATOMIC_ACQUIRE);
+	uint32_t end = __atomic_load_n(r->producer, __ATOMIC_RELAXED);
+
+	for (; at != end; at++) {
+		struct xdp_desc *d = (struct xdp_desc *)r->ring + (at & r->mask);
+
+		if (d->options & XDP_TX_METADATA) {
+			d->options &= ~XDP_TX_METADATA;
+			return true;
+		}
+	}
+	return false;
+}
+
 static void count(uint64_t *counter)
 {
 	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
@@ -400,12 +487,13 @@ static void count(uint64_t *counter)
  * Old kernels publish the consumer index only once they have seen the ring
  * empty. Hence the patience: 256 packets need 8 kicks. Returns 0, -EAGAIN for
  * no progress (the completion ring or the send buffer is full), -EBUSY when
- * the device dropped a packet, or the error that ended it.
+ * the device dropped a packet, -EINVAL when one had metadata that the kernel
+ * refused and went without, or the error that ended it.
  */
 static int poke_tx(struct xskgo_tx *tx, int fd)
 {
 	uint32_t left = pending(&tx->ring), patience = left / 32 + 8;
-	int dropped = 0;
+	int dropped = 0, refused = 0;
 
 	while (left && xskgo_needs_wakeup((uintptr_t)tx)) {
 		int err = sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0 ? errno : 0;
@@ -416,15 +504,18 @@ static int poke_tx(struct xskgo_tx *tx, int fd)
 		if (err == EBUSY) {
 			count(&tx->dropped);
 			dropped = -EBUSY;
+		} else if (err == EINVAL && drop_metadata(&tx->ring)) {
+			refused = -EINVAL;
+			continue;
 		} else if (err && err != EAGAIN && err != EINTR) {
 			return -err;
 		} else if (!err && left == before) {
 			break;
 		}
 		if ((!err || left == before) && !--patience)
-			return dropped ? dropped : -EAGAIN;
+			return refused ? refused : dropped ? dropped : -EAGAIN;
 	}
-	return dropped;
+	return refused ? refused : dropped;
 }
 
 int xskgo_wake_tx(uintptr_t tx, int fd)
@@ -522,7 +613,7 @@ void xskgo_tx_burst(struct xskgo_burst *b, uintptr_t tx, uintptr_t comp, int fd,
 		    const struct xdp_desc *descs, uint32_t n, uint64_t *done, uint32_t m)
 {
 	uint32_t queued, reaped;
-	int dropped = 0;
+	int told = 0; /* the graver of what passed by */
 
 	*b = (struct xskgo_burst){ .out = xskgo_complete(comp, done, m) };
 	if (!tx)
@@ -533,15 +624,15 @@ void xskgo_tx_burst(struct xskgo_burst *b, uintptr_t tx, uintptr_t comp, int fd,
 		if (queued)
 			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		b->err = poke_tx((void *)tx, fd);
-		if (b->err == -EBUSY)
-			dropped = -EBUSY;
+		if (b->err == -EINVAL || (b->err == -EBUSY && !told))
+			told = b->err;
 		reaped = xskgo_complete(comp, done + b->out, m - b->out);
 		queued = xskgo_tx(tx, descs + b->in, n - b->in);
 		b->out += reaped;
 		b->in += queued;
 	} while (queued || (reaped && b->err == -EAGAIN));
 	if (!b->err || b->err == -EAGAIN)
-		b->err = dropped;
+		b->err = told;
 }
 
 /* Readiness --------------------------------------------------------------

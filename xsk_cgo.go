@@ -4,6 +4,7 @@ package xsk
 #cgo CFLAGS: -O2 -Wall -Wextra
 #cgo !xsk_static pkg-config: libxdp
 #cgo xsk_static pkg-config: --static libxdp
+#cgo xsk_static CFLAGS: -DXSKGO_STATIC
 #cgo xsk_static LDFLAGS: -static
 
 #include "xsk_cgo.h"
@@ -100,7 +101,7 @@ func ringsFill(rings uintptr) uintptr { return uintptr(C.xskgo_rings_fill(C.uint
 
 func ringsCompletion(rings uintptr) uintptr { return uintptr(C.xskgo_rings_comp(C.uintptr_t(rings))) }
 
-// umemCreate is xsk_umem__create. The fork lock keeps a child from inheriting
+// umemCreate is xsk_umem__create, or xsk_umem__create_opts for TX metadata. The fork lock keeps a child from inheriting
 // the descriptor before it is close-on-exec.
 func umemCreate(area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd int, err error) {
 	config := C.struct_xsk_umem_config{
@@ -113,8 +114,13 @@ func umemCreate(area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd i
 	var handle C.uintptr_t
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	result := C.xskgo_umem_create(&handle, unsafe.Pointer(unsafe.SliceData(area)), C.uint64_t(len(area)),
-		C.uintptr_t(rings), &config)
+	start, size := unsafe.Pointer(unsafe.SliceData(area)), C.uint64_t(len(area))
+	var result C.int
+	if cfg.TxMetadataLen > 0 {
+		result = C.xskgo_umem_create_opts(&handle, start, size, C.uintptr_t(rings), &config, C.uint32_t(cfg.TxMetadataLen))
+	} else {
+		result = C.xskgo_umem_create(&handle, start, size, C.uintptr_t(rings), &config)
+	}
 	if err := errno(result); err != nil {
 		return 0, -1, err
 	}
