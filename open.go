@@ -226,6 +226,9 @@ func (q *Queue) bind(c *Config) (err error) {
 		r.frags = make([]Frame, 0, maxBurst+mostFrags)
 	}
 	q.tx.descs, q.tx.done = make([]Desc, 0, maxBurst), make([]Addr, 2*maxBurst)
+	if q.pool.requests != nil {
+		q.tx.stamps.ring = make([]TxTimestamp, len(q.pool.requests))
+	}
 
 	// Some drivers want frames at bind.
 	first := q.umem.unbound()

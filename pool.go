@@ -31,7 +31,9 @@ type pool struct {
 	headroom  int // where Data begins in a new frame
 	mapping   []byte
 	table     []entry
-	closed    bool // the Umem is closed; written with all locked, read with any
+	txMeta    uint64    // UmemConfig.TxMetadataLen
+	requests  []request // of the frames; nil without TX metadata
+	closed    bool      // the Umem is closed; written with all locked, read with any
 
 	hungry  atomic.Bool              // a Queue lacks frames to receive into: wake it
 	strange atomic.Uint64            // frames the kernel returned that were not out
@@ -70,6 +72,9 @@ func newPool(u *Umem) *pool {
 		shift:     -1,
 		headroom:  xdpHeadroom + u.headroom,
 		table:     make([]entry, u.frames),
+	}
+	if u.txMeta > 0 {
+		p.txMeta, p.requests = u.txMeta, make([]request, u.frames)
 	}
 	if u.mask != 0 {
 		p.shift = bits.TrailingZeros64(u.frameSize)

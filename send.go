@@ -11,9 +11,10 @@ import (
 
 // A sender is what a sending goroutine works with while it has the turn.
 type sender struct {
-	mu    sync.Mutex
-	descs []Desc
-	done  []Addr
+	mu     sync.Mutex
+	descs  []Desc
+	done   []Addr
+	stamps stamps
 }
 
 // Send queues frames to be sent, waits for room if it must, and returns how many
@@ -59,6 +60,9 @@ func (q *Queue) trySend(frames []Frame) (int, error) {
 			room, parts = q.sock.Tx.Free(), mostFrags // so that the ring never cuts a packet in two
 		}
 		descs, taken, refused := q.pool.take(frames[total:], q.shard, t.descs[:0], room, parts)
+		if q.pool.requests != nil {
+			descs, taken, refused = q.pool.ask(frames[total:total+taken], descs, refused)
+		}
 		queued, err := q.burst(descs)
 		if queued == len(descs) {
 			total += taken
@@ -91,6 +95,9 @@ func (q *Queue) sendable() error {
 func (q *Queue) burst(descs []Desc) (int, error) {
 	t := &q.tx
 	b := q.sock.transmit(descs, t.done)
+	if q.pool.requests != nil {
+		q.stampAll(t.done[:b.out])
+	}
 	c := q.pool.cursor()
 	c.sent(descs[:b.in])
 	c.untake(descs[b.in:])
