@@ -51,6 +51,17 @@
 //	  |              +-------------------- | rx <------ NIC
 //	  +----- reap (inside Send, Alloc) --- | completion ring
 //
+// # Metadata
+//
+// The bytes before a packet can carry what the device knows of it and what it is
+// to do with it. A received packet has there what the XDP program wrote: with
+// bpf.Options.Metadata the time, the hash and the VLAN tag ([Frame.RxMetadata],
+// [Umem.RxMetadata]), with a program of one's own anything ([Frame.Metadata],
+// [Umem.Metadata]). A packet to be sent has there a [TxRequest]: a checksum to fill
+// in, a timestamp to give back, a time to be sent at ([Frame.Request] and
+// [Queue.TxTimestamps], [Umem.SetTxMetadata] and [Umem.TxTimestamp]); that takes
+// [UmemConfig.TxMetadataLen], libxdp 1.5 and Linux 6.11.
+//
 // # Rules
 //
 // Each ring, and each direction of a Socket, belongs to one goroutine at a

@@ -22,6 +22,12 @@
 // bpf_link, which the kernel removes when the process ends in whatever way.
 // A program that is on the interface already is never replaced.
 //
+// With Options.Metadata the program also asks the driver for a packet's arrival
+// time, its hash and its VLAN tag, and writes them before the packet, where
+// (*xsk.Frame).RxMetadata finds them. That takes native mode, Linux 6.3 (6.8 for the
+// tag), built with BTF, and a driver that has functions for it. A packet without
+// room for them, 24 bytes, stays with the kernel.
+//
 // The package loads its program through libbpfgo and links the libbpf of the
 // system, 1.3 or newer. A process with its own program needs neither: any
 // XSKMAP will do, a *libbpfgo.BPFMap as it is.
