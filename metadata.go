@@ -56,11 +56,15 @@ func parseRxMetadata(b []byte) (m RxMetadata, ok bool) {
 // frame has not as many there, and after Close. A program puts metadata of its own
 // there with bpf_xdp_adjust_meta, in native and in generic mode. Nothing tells how
 // much it wrote, if any: program and reader agree on that. The bytes belong to
-// whoever owns the frame.
+// whoever owns the frame. In unaligned mode the frame begins where the address
+// without its offset says; without an offset that is not known, nor checked.
 func (u *Umem) Metadata(d Desc, n int) []byte {
 	start, first := uint64(d.Addr.Data()), uint64(d.Addr.Base())
-	if u.mask != 0 {
+	switch {
+	case u.mask != 0:
 		first = start &^ u.mask
+	case first == start:
+		first = 0
 	}
 	if start > uint64(len(u.area)) || n < 0 || uint64(n) > start-first {
 		return nil

@@ -99,6 +99,27 @@ func TestRxMetadataOfAFrame(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, func() { frames[0].RxMetadata() }))
 }
 
+func TestRxMetadataOfAPacketInFragments(t *testing.T) {
+	a, b := testns.Veth{MTU: 9000}.Make(t)
+	q := openQueue(t, a, modes[1], xsk.Config{
+		XSKMap:       described(t, a),
+		SocketConfig: xsk.SocketConfig{BindFlags: xsk.BindMultiBuffer},
+	})
+	packet := make([]byte, 5000)
+	fillPacket(packet, 1)
+	_, err := unix.Write(packetSocket(t, b), packet)
+	require.NoError(t, err)
+	frames := make([]xsk.Frame, 1)
+	require.NoError(t, q.SetReadDeadline(time.Now().Add(5*time.Second)))
+	_, err = q.Receive(frames)
+	require.NoError(t, err)
+	m, ok := frames[0].RxMetadata()
+	describes(t, m, ok, false)
+	got := make([]byte, 6000)
+	assert.Equal(t, packet, got[:frames[0].CopyTo(got)])
+	assert.NotEmpty(t, frames[0].Frags)
+}
+
 func TestRxMetadataOfADescriptor(t *testing.T) {
 	a, b := vethPair(t)
 	rx := newEnd(t, a, &xsk.UmemConfig{Frames: 64, FrameSize: 2048, Headroom: 64}, &xsk.SocketConfig{InhibitProgLoad: true})
@@ -196,6 +217,8 @@ func TestMetadataStaysInsideTheFrame(t *testing.T) {
 	u = newUmem(t, &xsk.UmemConfig{Frames: 16, FrameSize: 3000, Flags: xsk.UmemUnalignedChunk})
 	assert.Len(t, u.Metadata(xsk.Desc{Addr: 3000 | 320<<48}, 320), 320)
 	assert.Nil(t, u.Metadata(xsk.Desc{Addr: 3000 | 320<<48}, 321))
+	assert.Len(t, u.Metadata(xsk.Desc{Addr: 3320}, 3320), 3320)
+	assert.Nil(t, u.Metadata(xsk.Desc{Addr: 3320}, 3321))
 }
 
 // attachOwn attaches a program that writes "metadata" before each packet and

@@ -19,9 +19,10 @@ type request struct {
 // [UmemConfig.TxMetadataLen], in Config.UmemConfig or of the caller's own, and the
 // frame must be the program's or lent to it.
 //
-// Send writes it before Data as that is then, over the TxMetadataLen bytes there,
-// and refuses a frame that lacks that room or the bytes for the checksum. Errors
-// wrap EINVAL, or errors.ErrUnsupported for a LaunchTime before Linux 6.15.
+// Send writes it before Data as that is then, over the TxMetadataLen bytes there.
+// It refuses a packet without the bytes for the checksum, and one without that room
+// before it, whether or not there was a Request: the kernel does, too. Errors wrap
+// EINVAL, or errors.ErrUnsupported for a LaunchTime before Linux 6.15.
 func (f *Frame) Request(r TxRequest) error {
 	if f.pool == nil {
 		return failed("request", invalid("the Frame is empty: it came from neither Receive nor Alloc"))

@@ -197,6 +197,33 @@ func TestRequestsOfForwardedFramesWithMetadata(t *testing.T) {
 	assert.Equal(t, 1, number(t, frames[0].Data))
 }
 
+func TestRequestsInUnalignedFramesWithMetadata(t *testing.T) {
+	if !hasTxMetadata(t) {
+		return
+	}
+	a, b := vethPair(t)
+	c := xsk.UmemConfig{Frames: 512, FrameSize: 3000, Flags: xsk.UmemUnalignedChunk, TxMetadataLen: 24}
+	q, far := openQueue(t, a, modes[1], xsk.Config{UmemConfig: c}), openQueue(t, b, modes[1], xsk.Config{})
+	require.NoError(t, far.SetReadDeadline(time.Now().Add(5*time.Second)))
+	frames := udpFrames(t, q, 0, 8)
+	for i := range frames {
+		f := &frames[i]
+		r := udpChecksum
+		r.ID, r.Timestamp = uint64(i), true
+		require.NoError(t, f.Request(r))
+	}
+	before := tai(t)
+	_, err := q.Send(frames)
+	require.NoError(t, err)
+	for i, s := range stamps(t, q, 8) {
+		assert.EqualValues(t, i, s.ID)
+		assert.GreaterOrEqual(t, s.Time, before)
+	}
+	_, err = far.Receive(frames[:1])
+	require.NoError(t, err)
+	assert.True(t, checksumIsRight(frames[0].Data))
+}
+
 func TestRequestsOfAPacketInFragmentsWithMetadata(t *testing.T) {
 	if !hasTxMetadata(t) {
 		return

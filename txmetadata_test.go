@@ -241,6 +241,13 @@ func TestTxMetadataInUnalignedFrames(t *testing.T) {
 	assert.NotZero(t, tx.umem.TxTimestamp(d.Addr))
 	assert.True(t, checksumIsRight(rx.umem.Bytes(rx.receive(t, 1)[0])))
 	assert.ErrorContains(t, tx.umem.SetTxMetadata(&xsk.Desc{Addr: 10 | 13<<48, Len: 60}, r), "24 bytes")
+
+	d = xsk.Desc{Addr: 4096 - 10, Len: 60} // without an offset
+	fillUDP(tx.umem.Bytes(d), 1)
+	require.NoError(t, tx.umem.SetTxMetadata(&d, r))
+	tx.transmit(t, []xsk.Desc{d})
+	assert.NotZero(t, tx.umem.TxTimestamp(d.Addr))
+	assert.True(t, checksumIsRight(rx.umem.Bytes(rx.receive(t, 1)[0])))
 }
 
 func TestWrongTxMetadataIsRefusedAtTheDoor(t *testing.T) {
