@@ -180,9 +180,7 @@ const (
 func (u *Umem) bind(ifname string, ifindex, queue int, c SocketConfig) (s *Socket, busy bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	// libxdp counts the socket before it opens one, and does not count it back
-	// if that fails: the Umem could never be closed. So there must be room.
-	reserve, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	reserve, err := u.reserve()
 	if err != nil {
 		return nil, false, explainBind(err, ifindex, &c)
 	}
@@ -206,6 +204,17 @@ func (u *Umem) bind(ifname string, ifindex, queue int, c SocketConfig) (s *Socke
 	}
 	u.add(s, &c)
 	return s, false, nil
+}
+
+// reserve opens a socket to hold the place of libxdp's, and to tell the network
+// namespace. libxdp counts a socket before it opens one, and does not count it
+// back if that fails: the Umem could never be closed. So there must be room, and
+// the right to do it. Only the first socket of a Umem is open already.
+func (u *Umem) reserve() (int, error) {
+	if !u.own.bound {
+		return unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	}
+	return unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 }
 
 // create calls libxdp and makes sense of its answer.
@@ -238,6 +247,9 @@ func (u *Umem) create(s *Socket, ifname string, reserve int, c *SocketConfig) (b
 	}
 	if err == syscall.EBUSY {
 		return true, nil
+	}
+	if other := elsewhere(u.fd, ifname, err); other != nil {
+		return false, other
 	}
 	return false, explainBind(err, s.rings.ifindex, c)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"os"
 	"runtime"
 	"strings"
 	"syscall"
@@ -20,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if os.Getenv(unprivilegedHalf) != "" {
+		os.Exit(m.Run()) // in its parent's namespaces
+	}
 	if !testns.Inside() {
 		// An Example cannot skip itself, and eth0 here would be the machine's own.
 		skip := flag.Lookup("test.skip").Value

@@ -264,7 +264,7 @@ func (q *Queue) find(c *Config) (queueKey, error) {
 	if err != nil {
 		return queueKey{}, err
 	}
-	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return queueKey{}, explainBind(err, ifindex, &c.SocketConfig)
 	}
@@ -334,6 +334,9 @@ func OpenAll(ifname string, cfg *Config) (Queues, error) {
 		for i := range n {
 			numbers = append(numbers, i)
 		}
+	}
+	if c.Umem == nil && c.UmemConfig.File != nil && len(numbers) > 1 {
+		return nil, failed("open "+ifname, invalid("UmemConfig.File is one socket, and %d queues need one each; Open them one by one", len(numbers)))
 	}
 	if c.Umem != nil && c.RxFrames == 0 && len(numbers) > 0 {
 		c.RxFrames = max(min(c.Umem.Frames()/2/len(numbers), c.Umem.Config().FillSize), 1)

@@ -23,6 +23,7 @@ type UmemConfig struct {
 	HugePages      bool      // ask for huge pages (MAP_HUGETLB); see Umem.HugePages
 	Area           []byte    // use this memory instead: page aligned, writable, outside the Go heap
 	TxMetadataLen  int       // bytes before each packet for a TxRequest: 24, or a multiple of 8 from 16 to 248; default 0: none
+	File           *os.File  // use this AF_XDP socket; default: open one, which takes CAP_NET_RAW
 }
 
 // xdpHeadroom is what the kernel keeps before every packet for an XDP program
@@ -113,6 +114,13 @@ func (q *queueRings) close() {
 // without CAP_IPC_LOCK, EFAULT for an Area the kernel cannot pin,
 // EAFNOSUPPORT on a kernel without AF_XDP, and errors.ErrUnsupported for a
 // TxMetadataLen with libxdp before 1.5 or a kernel before 6.11.
+//
+// With a File, a socket that a privileged process has opened and handed over, the
+// Umem and its first Socket need no capability at all (xsk_umem__create_with_fd,
+// libxdp 1.4.0; errors.ErrUnsupported before it). The File stays the caller's:
+// the Umem has a descriptor of its own, which Close closes. The queue stays bound
+// until every copy is closed, also the other process's, so close the File soon.
+// A File serves one Umem with one Socket: another would have to be opened.
 func NewUmem(cfg *UmemConfig) (*Umem, error) {
 	defer holdLog()()
 	u, err := newUmem(cfg)
@@ -142,9 +150,13 @@ func newUmem(cfg *UmemConfig) (*Umem, error) {
 	if err := u.mapArea(&c); err != nil {
 		return nil, err
 	}
+	socket, err := c.socket()
+	if err != nil {
+		u.unmap()
+		return nil, err
+	}
 	u.own = newQueueRings()
-	var err error
-	if u.c, u.fd, err = umemCreate(u.area, u.own.c, &c); err != nil {
+	if u.c, u.fd, err = umemCreate(socket, u.area, u.own.c, &c); err != nil {
 		release(u.own.c)
 		u.unmap()
 		return nil, explainUmem(err, &c)
@@ -257,8 +269,10 @@ func (u *Umem) unmap() {
 // explainUmem says what the kernel's answer to XDP_UMEM_REG means.
 func explainUmem(err error, c *UmemConfig) error {
 	switch {
+	case c.File != nil && (err == syscall.ENOSYS && c.TxMetadataLen == 0 || err == syscall.EBUSY):
+		return explainFile(err, c.File)
 	case errors.Is(err, syscall.EPERM):
-		return explained(err, "an AF_XDP socket needs CAP_NET_RAW")
+		return explained(err, "an AF_XDP socket needs CAP_NET_RAW, or UmemConfig.File: one from a process that has it")
 	case errors.Is(err, syscall.EAFNOSUPPORT):
 		return explained(err, "this kernel is built without AF_XDP (CONFIG_XDP_SOCKETS)")
 	case errors.Is(err, syscall.ENOBUFS):

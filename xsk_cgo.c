@@ -54,13 +54,42 @@ static int close_on_exec(int fd)
 	return fcntl(fd, F_SETFD, FD_CLOEXEC) ? -errno : 0;
 }
 
-int xskgo_umem_create(uintptr_t *umem, void *area, uint64_t size,
+/* xsk_umem__create_with_fd came with libxdp 1.4.0. */
+typedef int create_with_fd_fn(struct xsk_umem **umem, int fd, void *area, __u64 size,
+			      struct xsk_ring_prod *fill, struct xsk_ring_cons *comp,
+			      const struct xsk_umem_config *config);
+
+/* A program built with an older libxdp finds it at run time. In a static one
+ * there is nothing to look in.
+ */
+static create_with_fd_fn *find_create_with_fd(void)
+{
+#if defined(XSKGO_STATIC) && defined(xsk_umem_opts__last_field)
+	return xsk_umem__create_with_fd;
+#else
+	return (create_with_fd_fn *)dlsym(RTLD_DEFAULT, "xsk_umem__create_with_fd");
+#endif
+}
+
+/* fd is a socket that somebody opened, or 0. It is libxdp's from here on, which
+ * closes it when it fails and with the umem. -ENOSYS: this libxdp takes none.
+ */
+int xskgo_umem_create(uintptr_t *umem, int fd, void *area, uint64_t size,
 		      uintptr_t rings, const struct xsk_umem_config *config)
 {
+	create_with_fd_fn *create_with_fd = fd ? find_create_with_fd() : NULL;
 	struct xskgo_rings *r = (struct xskgo_rings *)rings;
 	struct xsk_umem *u = NULL;
-	int err = xsk_umem__create(&u, area, size, &r->fill, &r->comp, config);
+	int err;
 
+	if (fd && !create_with_fd) {
+		close(fd);
+		return -ENOSYS;
+	}
+	if (fd)
+		err = create_with_fd(&u, fd, area, size, &r->fill, &r->comp, config);
+	else
+		err = xsk_umem__create(&u, area, size, &r->fill, &r->comp, config);
 	if (err)
 		return -abs(err);
 	*umem = (uintptr_t)u;
@@ -90,9 +119,7 @@ _Static_assert(sizeof(struct umem_opts) == sizeof(struct xsk_umem_opts) &&
 	       offsetof(struct umem_opts, size) == offsetof(struct xsk_umem_opts, size), "struct xsk_umem_opts");
 #endif
 
-/* A program built with an older libxdp finds it at run time. In a static one
- * there is nothing to look in.
- */
+/* As find_create_with_fd. */
 static create_opts_fn *find_create_opts(void)
 {
 #if defined(XSKGO_STATIC) && defined(xsk_umem_opts__last_field)
@@ -103,13 +130,14 @@ static create_opts_fn *find_create_opts(void)
 }
 
 /* The same with room for TX metadata; -ENOSYS with a libxdp before 1.5.0. */
-int xskgo_umem_create_opts(uintptr_t *umem, void *area, uint64_t size, uintptr_t rings,
+int xskgo_umem_create_opts(uintptr_t *umem, int fd, void *area, uint64_t size, uintptr_t rings,
 			   const struct xsk_umem_config *config, uint32_t tx_metadata_len)
 {
 	struct xskgo_rings *r = (struct xskgo_rings *)rings;
 	create_opts_fn *create = find_create_opts();
 	struct umem_opts opts = {
 		.sz = sizeof(opts),
+		.fd = fd,
 		.size = size,
 		.fill_size = config->fill_size,
 		.comp_size = config->comp_size,
@@ -120,8 +148,11 @@ int xskgo_umem_create_opts(uintptr_t *umem, void *area, uint64_t size, uintptr_t
 	};
 	struct xsk_umem *u;
 
-	if (!create)
+	if (!create) {
+		if (fd)
+			close(fd);
 		return -ENOSYS;
+	}
 	u = create(area, &r->fill, &r->comp, &opts);
 	if (!u)
 		return -abs(errno);

@@ -101,9 +101,10 @@ func ringsFill(rings uintptr) uintptr { return uintptr(C.xskgo_rings_fill(C.uint
 
 func ringsCompletion(rings uintptr) uintptr { return uintptr(C.xskgo_rings_comp(C.uintptr_t(rings))) }
 
-// umemCreate is xsk_umem__create, or xsk_umem__create_opts for TX metadata. The fork lock keeps a child from inheriting
-// the descriptor before it is close-on-exec.
-func umemCreate(area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd int, err error) {
+// umemCreate is xsk_umem__create, xsk_umem__create_with_fd with a socket, which it
+// takes over, or xsk_umem__create_opts for TX metadata. The fork lock keeps a child
+// from inheriting the descriptor before it is close-on-exec.
+func umemCreate(socket int, area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd int, err error) {
 	config := C.struct_xsk_umem_config{
 		fill_size:      C.__u32(cfg.FillSize),
 		comp_size:      C.__u32(cfg.CompletionSize),
@@ -117,9 +118,9 @@ func umemCreate(area []byte, rings uintptr, cfg *UmemConfig) (umem uintptr, fd i
 	start, size := unsafe.Pointer(unsafe.SliceData(area)), C.uint64_t(len(area))
 	var result C.int
 	if cfg.TxMetadataLen > 0 {
-		result = C.xskgo_umem_create_opts(&handle, start, size, C.uintptr_t(rings), &config, C.uint32_t(cfg.TxMetadataLen))
+		result = C.xskgo_umem_create_opts(&handle, C.int(socket), start, size, C.uintptr_t(rings), &config, C.uint32_t(cfg.TxMetadataLen))
 	} else {
-		result = C.xskgo_umem_create(&handle, start, size, C.uintptr_t(rings), &config)
+		result = C.xskgo_umem_create(&handle, C.int(socket), start, size, C.uintptr_t(rings), &config)
 	}
 	if err := errno(result); err != nil {
 		return 0, -1, err

@@ -64,9 +64,9 @@ struct xskgo_wait {
 };
 
 /* Set-up and teardown. */
-int xskgo_umem_create(uintptr_t *umem, void *area, uint64_t size,
+int xskgo_umem_create(uintptr_t *umem, int fd, void *area, uint64_t size,
 		      uintptr_t rings, const struct xsk_umem_config *config);
-int xskgo_umem_create_opts(uintptr_t *umem, void *area, uint64_t size, uintptr_t rings,
+int xskgo_umem_create_opts(uintptr_t *umem, int fd, void *area, uint64_t size, uintptr_t rings,
 			   const struct xsk_umem_config *config, uint32_t tx_metadata_len);
 int xskgo_umem_fd(uintptr_t umem);
 int xskgo_umem_delete(uintptr_t umem);
