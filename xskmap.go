@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,38 @@ type MapFD int
 // FileDescriptor is fd itself.
 func (fd MapFD) FileDescriptor() int { return int(fd) }
 
+// Close closes the descriptor. Entries of the map stay.
+func (fd MapFD) Close() error { return failed("close XSKMAP", unix.Close(int(fd))) }
+
+// OpenXSKMap opens the XSKMAP that is pinned at path, below /sys/fs/bpf as a rule
+// (BPF_OBJ_GET). The descriptor is the caller's to close, and close-on-exec.
+// Errors wrap ENOENT where nothing is pinned, EACCES and EPERM, and EINVAL for
+// what is no XSKMAP.
+func OpenXSKMap(path string) (MapFD, error) {
+	fd, err := openPinned(path)
+	return MapFD(fd), failed("open pinned XSKMAP "+path, err)
+}
+
+func openPinned(path string) (int, error) {
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return -1, err
+	}
+	get := struct {
+		path      unsafe.Pointer
+		fd, flags uint32
+	}{path: unsafe.Pointer(name)}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_OBJ_GET, uintptr(unsafe.Pointer(&get)), unsafe.Sizeof(get))
+	if errno != 0 {
+		return -1, errno
+	}
+	if _, err := mapID(int(fd)); err != nil {
+		_ = unix.Close(int(fd))
+		return -1, explained(err, "it is no XSKMAP")
+	}
+	return int(fd), nil
+}
+
 // UpdateXSKMap registers the Socket in m under its queue number, so that a
 // program which redirects through m reaches it (xsk_socket__update_xskmap). m
 // stays the caller's and may be closed afterwards. It fails with EINVAL on a
@@ -29,15 +62,26 @@ func (fd MapFD) FileDescriptor() int { return int(fd) }
 // Program of package bpf on another interface; with E2BIG when the queue is
 // beyond m's size, and with EBUSY when an open Socket of this process on another
 // interface has the entry. Close takes the entry out again, unless another
-// Socket of this process has taken its place.
+// Socket of this process has taken its place. A Socket has one entry: to register
+// it again takes it out of the one it had.
 func (s *Socket) UpdateXSKMap(m XSKMap) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.fail("update XSKMAP for", s.updateXSKMap(m))
+	return s.UpdateXSKMapKey(m, s.rings.queue)
 }
 
-func (s *Socket) updateXSKMap(m XSKMap) error {
+// UpdateXSKMapKey is UpdateXSKMap for a program that does not look the Socket up
+// by its queue number but by another key: two sockets on one queue, chosen by
+// address, or one map for many interfaces. The kernel drops what a program
+// redirects to a Socket that is not of the packet's interface and queue.
+func (s *Socket) UpdateXSKMapKey(m XSKMap, key int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fail("update XSKMAP for", s.updateXSKMap(m, key))
+}
+
+func (s *Socket) updateXSKMap(m XSKMap, key int) error {
 	switch {
+	case key < 0 || key > math.MaxInt32:
+		return invalid("%d is no key of an XSKMAP", key)
 	case s.closed:
 		return os.ErrClosed
 	case m == nil:
@@ -49,7 +93,7 @@ func (s *Socket) updateXSKMap(m XSKMap) error {
 	if err != nil {
 		return err
 	}
-	return s.registered.enter(fd, s)
+	return s.registered.enter(fd, key, s)
 }
 
 // usable is the descriptor of m, if it is open and serves the interface.
@@ -65,9 +109,9 @@ func usable(m XSKMap, ifindex int) (int, error) {
 }
 
 // A registration is a socket's entry in an XSKMAP; the zero one is none.
-type registration struct{ fd, id, queue int }
+type registration struct{ fd, id, entry int }
 
-// registry knows, by map and queue, the socket of this process that registered
+// registry knows, by map and entry, the socket of this process that registered
 // last. The kernel lets nobody read an XSKMAP, and a socket that closes must not
 // take out the entry of the one that replaced it.
 var registry = struct {
@@ -77,7 +121,7 @@ var registry = struct {
 
 // enter puts s into the map, and takes it out of the one it was in before. An
 // entry of another interface is not replaced: that one would go deaf.
-func (r *registration) enter(mapFD int, s *Socket) error {
+func (r *registration) enter(mapFD, entry int, s *Socket) error {
 	registry.Lock()
 	defer registry.Unlock()
 	id, err := mapID(mapFD)
@@ -88,15 +132,15 @@ func (r *registration) enter(mapFD int, s *Socket) error {
 	if err != nil {
 		return err
 	}
-	next := registration{fd, id, s.rings.queue}
+	next := registration{fd, id, entry}
 	if other := registry.owner[next.key()]; other != nil && other.deviceError.Load() == 0 && (other.rings.netns != s.rings.netns || other.rings.ifindex != s.rings.ifindex) {
 		_ = unix.Close(fd)
-		return explained(syscall.EBUSY, "entry %d of the XSKMAP is the socket's of %s", next.queue, other.name)
+		return explained(syscall.EBUSY, "entry %d of the XSKMAP is the socket's of %s", entry, other.name)
 	}
-	if err := mapSet(fd, next.queue, s.fd); err != nil {
+	if err := mapSet(fd, entry, s.fd); err != nil {
 		_ = unix.Close(fd)
 		if err == syscall.E2BIG {
-			return explained(err, "the XSKMAP has no entry %d", next.queue)
+			return explained(err, "the XSKMAP has no entry %d", entry)
 		}
 		return err
 	}
@@ -117,7 +161,7 @@ func (r *registration) leave(s *Socket) error {
 	return r.cancel(s)
 }
 
-func (r *registration) key() [2]int { return [2]int{r.id, r.queue} }
+func (r *registration) key() [2]int { return [2]int{r.id, r.entry} }
 
 // cancel is leave with the registry locked.
 func (r *registration) cancel(s *Socket) (err error) {
@@ -127,7 +171,7 @@ func (r *registration) cancel(s *Socket) (err error) {
 	if registry.owner[r.key()] == s {
 		delete(registry.owner, r.key())
 		// The kernel takes it out by itself when the socket ends.
-		if err = mapClear(r.fd, r.queue); err == syscall.ENOENT {
+		if err = mapClear(r.fd, r.entry); err == syscall.ENOENT {
 			err = nil
 		}
 	}
