@@ -251,6 +251,9 @@ func (u *Umem) create(s *Socket, ifname string, reserve int, c *SocketConfig) (b
 	if other := elsewhere(u.fd, ifname, err); other != nil {
 		return false, other
 	}
+	if c.BindFlags&BindZeroCopy != 0 && (err == syscall.EOPNOTSUPP || err == syscall.ENOENT || err == syscall.EINVAL && c.BindFlags&BindMultiBuffer == 0) {
+		return false, explained(err, "no zero copy: %s; BindCopy always works", u.whyCopy(s.rings.ifindex, c.BindFlags))
+	}
 	return false, explainBind(err, s.rings.ifindex, c)
 }
 
@@ -318,8 +321,6 @@ func explainBind(err error, ifindex int, c *SocketConfig) error {
 		return explained(err, "an AF_XDP socket needs CAP_NET_RAW")
 	case err == syscall.EPERM:
 		return explained(err, "an AF_XDP socket needs CAP_NET_RAW, and libxdp's program CAP_NET_ADMIN and CAP_BPF")
-	case err == syscall.EOPNOTSUPP && c.BindFlags&BindZeroCopy != 0:
-		return explained(err, "the driver has no zero copy for this queue; BindCopy always works")
 	case err == syscall.EINVAL && c.BindFlags&BindMultiBuffer != 0:
 		return explained(err, "refused by the kernel: BindMultiBuffer needs Linux 6.6")
 	case err == syscall.EMFILE, err == syscall.ENFILE:
@@ -340,7 +341,7 @@ func explainProgram(err error, ifindex int) error {
 	case syscall.EOPNOTSUPP:
 		return explained(err, "libxdp's program: the driver has no native XDP; SocketConfig.XDPFlags: XDPSKBMode attaches it in generic mode")
 	case syscall.EBUSY, syscall.EEXIST:
-		return explained(err, "libxdp's program: XDP program %q is on the interface, and was not replaced", foreignProgram(ifindex))
+		return explained(err, "libxdp's program: XDP program %s is on the interface, and was not replaced", foreignProgram(ifindex))
 	case syscall.ENOENT:
 		return explained(err, "libxdp's program: its object file is not installed (package libxdp1)")
 	case syscall.ERANGE:

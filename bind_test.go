@@ -1,6 +1,7 @@
 package xsk_test
 
 import (
+	"errors"
 	"os"
 	"runtime"
 	"strings"
@@ -261,7 +262,7 @@ func TestForeignProgramIsNamedAsTheCauseOnASharedUmem(t *testing.T) {
 	newSocket(t, a, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
 	_, err := xsk.NewSocket(a, 1, u, nil)
 	require.ErrorIs(t, err, syscall.EBUSY)
-	assert.ErrorContains(t, err, `XDP program "xsk_redirect" is on the interface, and was not replaced`)
+	assert.ErrorContains(t, err, ` "xsk_redirect", in native mode is on the interface, and was not replaced`)
 	newSocket(t, a, 1, u, &xsk.SocketConfig{InhibitProgLoad: true})
 }
 
@@ -281,7 +282,9 @@ func TestWaitingForAQueueHoldsNobodyUp(t *testing.T) {
 	require.NoError(t, u.Close())
 	select {
 	case err := <-failed:
-		assert.ErrorIs(t, err, os.ErrClosed, "closed while it waited")
+		if !errors.Is(err, os.ErrClosed) { // it looked between the two
+			assert.ErrorContains(t, err, "last socket is closed")
+		}
 	case <-time.After(5 * time.Second):
 		assert.Fail(t, "still waiting")
 	}

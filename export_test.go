@@ -31,3 +31,9 @@ func NewPlainQueue(s *Socket, frames int) *Queue {
 	q.rx.post = q.rx.post[:copy(q.rx.post, q.rx.post[s.Fill.Produce(q.rx.post):])]
 	return q
 }
+
+// What decides a text and takes no kernel.
+var (
+	WhyCopy   = (*Device).whyCopy
+	UnknownTo = unknownTo
+)

@@ -180,10 +180,33 @@ func setupXDPProg(ifindex int) (fd int, err error) {
 	return int(mapFD), nil
 }
 
-// foreignProgram is the name of the XDP program on an interface that libxdp's
-// cannot join, or "".
-func foreignProgram(ifindex int) string {
+// queryXDP asks libbpf about an interface.
+func queryXDP(ifindex int) (q C.struct_xskgo_query, err error) {
+	err = errno(C.xskgo_query(C.uint32_t(ifindex), &q))
+	return q, err
+}
+
+func programName(id int) string {
 	var name [64]C.char
+	C.xskgo_prog_name(C.uint32_t(id), &name[0], C.uint32_t(len(name)))
+	return C.GoString(&name[0])
+}
+
+// dispatched are the ids of the programs behind libxdp's dispatcher.
+func dispatched(ifindex int) []int {
+	var ids [16]C.uint32_t
+	n := C.xskgo_dispatched(C.uint32_t(ifindex), &ids[0], C.uint32_t(len(ids)))
+	programs := make([]int, n)
+	for i := range programs {
+		programs[i] = int(ids[i])
+	}
+	return programs
+}
+
+// foreignProgram is id, name and mode of the XDP program on an interface that
+// libxdp's cannot join, or "".
+func foreignProgram(ifindex int) string {
+	var name [160]C.char
 	C.xskgo_foreign_program(C.uint32_t(ifindex), &name[0], C.uint32_t(len(name)))
 	return C.GoString(&name[0])
 }

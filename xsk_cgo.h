@@ -63,6 +63,18 @@ struct xskgo_wait {
 	int32_t waited;
 };
 
+/* What an interface can do and has. A program's id is 0 where there is none.
+ * libbpf is the version that was asked, as in 0x10004 for 1.4.
+ */
+struct xskgo_query {
+	uint64_t features;
+	uint32_t zc_max_segs;
+	uint32_t native;
+	uint32_t generic;
+	uint32_t offloaded;
+	uint32_t libbpf;
+};
+
 /* Set-up and teardown. */
 int xskgo_umem_create(uintptr_t *umem, int fd, void *area, uint64_t size,
 		      uintptr_t rings, const struct xsk_umem_config *config);
@@ -85,6 +97,9 @@ int xskgo_ifindex(const char *ifname);
 uint64_t xskgo_netns(int fd);
 int xskgo_setup_xdp_prog(uint32_t ifindex, int *map_fd);
 void xskgo_foreign_program(uint32_t ifindex, char *name, uint32_t size);
+int xskgo_query(uint32_t ifindex, struct xskgo_query *q);
+void xskgo_prog_name(uint32_t id, char *name, uint32_t size);
+uint32_t xskgo_dispatched(uint32_t ifindex, uint32_t *ids, uint32_t n);
 int xskgo_map_id(int map_fd);
 int xskgo_map_set(int map_fd, uint32_t key, int fd);
 int xskgo_map_clear(int map_fd, uint32_t key);
