@@ -79,7 +79,10 @@ func TestInterfaceWithoutNativeXDPSpendsTheUmem(t *testing.T) {
 }
 
 func TestLibxdpsProgramNeedsCapabilities(t *testing.T) {
-	a, _ := vethPair(t)
+	a, b := vethPair(t)
+	// libbpf asks the kernel once what it can do, and keeps what it heard: a process
+	// that asks without capabilities first could load no program with BTF later.
+	newEnd(t, b, &small, &xsk.SocketConfig{XDPFlags: xsk.XDPSKBMode})
 	u := newUmem(t, &small)
 	without(t, func() {
 		_, err := xsk.NewSocket(a, 0, u, nil)
