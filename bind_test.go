@@ -94,9 +94,28 @@ func TestLibxdpsProgramNeedsCapabilities(t *testing.T) {
 func TestForeignProgramIsNotReplaced(t *testing.T) {
 	a, _ := vethPair(t)
 	newEnd(t, a, &small, &xsk.SocketConfig{XDPFlags: xsk.XDPSKBMode})
+	for _, more := range []xsk.XDPFlags{0, xsk.XDPUpdateIfNoExist, xsk.XDPReplace} { // libxdp takes the mode alone
+		_, err := xsk.NewSocket(a, 0, newUmem(t, &small), &xsk.SocketConfig{XDPFlags: xsk.XDPDrvMode | more})
+		assert.ErrorIs(t, err, syscall.EBUSY)
+	}
+}
+
+// Sockets share a queue on the rings of the Umem's first socket alone.
+func TestOnlyTheFirstSocketsQueueHasSeveral(t *testing.T) {
+	a, b := testns.Veth{Queues: 2}.Make(t)
 	u := newUmem(t, &small)
-	_, err := xsk.NewSocket(a, 0, u, &xsk.SocketConfig{XDPFlags: xsk.XDPDrvMode})
-	assert.ErrorIs(t, err, syscall.EBUSY)
+	inhibit := &xsk.SocketConfig{InhibitProgLoad: true}
+	newSocket(t, a, 0, u, inhibit)
+	newSocket(t, a, 0, u, inhibit)
+	for _, other := range []struct {
+		ifname string
+		queue  int
+	}{{a, 1}, {b, 0}} {
+		newSocket(t, other.ifname, other.queue, u, inhibit)
+		_, err := xsk.NewSocket(other.ifname, other.queue, u, inhibit)
+		assert.ErrorIs(t, err, syscall.EINVAL)
+		assert.ErrorContains(t, err, "the kernel lets only the queue of a Umem's first socket have several")
+	}
 }
 
 func TestUmemWithLivingSocketsDoesNotClose(t *testing.T) {

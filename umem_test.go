@@ -169,3 +169,19 @@ func TestMemlockLimitSaysNeedAndLimit(t *testing.T) {
 	}, unix.CAP_IPC_LOCK)
 	newUmem(t, &xsk.UmemConfig{Frames: 4096, FrameSize: 2048}) // with the capability the limit does not count
 }
+
+// A received packet begins behind the kernel's 256 bytes and the headroom.
+func TestHeadroomIsKeptFree(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		for _, headroom := range []int{0, 128, 512} {
+			uc := small
+			uc.Headroom = headroom
+			tx, rx := newPair(t, m, uc)
+			rx.Fill.Produce(rx.frames(7, 1))
+			tx.send(t, 1, 1, 60)
+			d := rx.receive(t, 1)[0]
+			assert.Equal(t, rx.frame(7)+256+xsk.Addr(headroom), d.Addr)
+			assert.Equal(t, 1, number(t, rx.umem.Bytes(d)))
+		}
+	})
+}
