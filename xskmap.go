@@ -125,6 +125,9 @@ func (r *registration) enter(mapFD, entry int, s *Socket) error {
 	registry.Lock()
 	defer registry.Unlock()
 	id, err := mapID(mapFD)
+	if err == syscall.EPERM {
+		return explained(err, "before Linux 5.19 a program without CAP_BPF may not call bpf(2), unless kernel.unprivileged_bpf_disabled is 0")
+	}
 	if err != nil {
 		return explained(err, "descriptor %d is not an XSKMAP", mapFD)
 	}
