@@ -99,7 +99,9 @@ type CompletionRing struct{ ring }
 // Consume takes up to len(addrs) sent frames into addrs and returns how many,
 // without blocking (xsk_ring_cons__peek, __comp_addr, __release). The frames
 // are the caller's again. An address is the one that was sent, so it may point
-// past its frame's start. It returns 0 once the queue is closed.
+// past its frame's start, but Linux 6.18 clears the lowest bit in copy mode: in
+// unaligned mode frames should begin at even addresses. It returns 0 once the
+// queue is closed.
 func (r *CompletionRing) Consume(addrs []Addr) int {
 	r.uses++
 	if !r.gate.enter() {
@@ -141,8 +143,12 @@ type TxRing struct {
 // __submit). The frames of descs[:n] belong to the kernel until they come back
 // on the completion ring; descs[n:] stay the caller's. A packet of several
 // descriptors must be queued whole: the kernel holds it until its last one
-// comes. Produce returns 0 on a socket without TX and after Close, and stops before
-// a packet with metadata that the kernel would not take; see [Umem.SetTxMetadata].
+// comes. 18 are the most in copy mode; a packet of more, or with one that is
+// invalid, is dropped, and each of its descriptors counts in
+// Stats.TxInvalidDescs (before Linux 6.18 what follows the invalid one is sent as
+// a packet of its own). Produce returns 0 on a socket without TX and after Close,
+// and stops before a packet with metadata that the kernel would not take; see
+// [Umem.SetTxMetadata].
 func (r *TxRing) Produce(descs []Desc) int {
 	r.uses++
 	if !r.gate.enter() {

@@ -327,10 +327,12 @@ func (c *cursor) sent(descs []Desc) {
 
 // completed makes frames free that the Queue of s has sent. The kernel may
 // complete a frame twice, or return one that it refused: only a frame that is
-// out on this queue counts.
+// out on this queue counts. Linux 6.18 clears the lowest bit of an address, which
+// of a packet at the start of an odd frame would name the frame before; a packet
+// has more than one byte, so the bit may as well be set.
 func (c *cursor) completed(done []Addr, s *shard) {
 	for _, a := range done {
-		index := c.pool.frameOf(a)
+		index := c.pool.frameOf(a | 1)
 		if uint64(index) < uint64(len(c.table)) {
 			e := &c.table[index]
 			if c.lock(e); e.owner == ownerTx && uint32(e.queue) == s.number {
