@@ -14,6 +14,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/aquasecurity/libbpfgo"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	_ = xsk.SetLibbpfLogger(func(xsk.LogLevel, string) {}) // libxdp tries what fails here
+	libbpfgo.SetLoggerCbs(libbpfgo.Callbacks{Log: func(int, string) {}})
 	if os.Getenv(helperTask) != "" {
 		helper(os.Getenv(helperTask), strings.Split(os.Getenv(helperInterfaces), ","), os.Getenv(helperMode))
 	}
@@ -229,15 +231,21 @@ func send(t testing.TB, q *xsk.Queue, first, n, length int) {
 // expect receives packets number first, first+1, ...
 func expect(t testing.TB, q *xsk.Queue, first, n int) {
 	t.Helper()
+	each(t, q, n, func(i int, f *xsk.Frame) { require.Equal(t, first+i, number(f.Data)) })
+}
+
+// each receives n packets and hands them to f.
+func each(t testing.TB, q *xsk.Queue, n int, f func(i int, f *xsk.Frame)) {
+	t.Helper()
 	frames := make([]xsk.Frame, 64)
 	require.NoError(t, q.SetReadDeadline(time.Now().Add(patience)))
-	for n > 0 {
-		k, err := q.Receive(frames[:min(n, len(frames))])
+	for got := 0; got < n; {
+		k, err := q.Receive(frames[:min(n-got, len(frames))])
 		require.NoError(t, err, "%v", q.Stats())
 		for i := range frames[:k] {
-			require.Equal(t, first+i, number(frames[i].Data))
+			f(got+i, &frames[i])
 		}
-		first, n = first+k, n-k
+		got += k
 	}
 	require.NoError(t, q.SetReadDeadline(time.Time{}))
 }
@@ -259,46 +267,6 @@ func drain(t testing.TB, q *xsk.Queue) int {
 		}
 		total += n
 	}
-}
-
-// verdicts of XDP programs
-const (
-	xdpDrop = 1
-	xdpPass = 2
-)
-
-// foreign attaches somebody else's program, which answers verdict to
-// everything, until t ends.
-func foreign(t testing.TB, ifname, name string, verdict uint64, m mode) {
-	t.Helper()
-	code := [2]uint64{0xb7 | verdict<<32, 0x95} // r0 = verdict; exit
-	license := []byte("GPL\x00")
-	load := struct {
-		kind, count    uint32
-		code, license  unsafe.Pointer
-		level, size    uint32
-		log            unsafe.Pointer
-		version, flags uint32
-		name           [16]byte
-	}{kind: unix.BPF_PROG_TYPE_XDP, count: 2, code: unsafe.Pointer(&code), license: unsafe.Pointer(&license[0])}
-	copy(load.name[:], name)
-	prog, err := sysBPF(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
-	require.NoError(t, err)
-	defer unix.Close(prog)
-	device, err := net.InterfaceByName(ifname)
-	require.NoError(t, err)
-	create := struct{ prog, ifindex, kind, flags uint32 }{uint32(prog), uint32(device.Index), unix.BPF_XDP, uint32(m.xdp)}
-	link, err := sysBPF(unix.BPF_LINK_CREATE, unsafe.Pointer(&create), unsafe.Sizeof(create))
-	require.NoError(t, err)
-	t.Cleanup(func() { unix.Close(link) })
-}
-
-func sysBPF(command int, attr unsafe.Pointer, size uintptr) (int, error) {
-	r, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attr), size)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(r), nil
 }
 
 // attached is what ip(8) says of the interface's XDP program, "" if it has
@@ -394,4 +362,11 @@ func wider(b []byte, n int) []byte { return unsafe.Slice(unsafe.SliceData(b), n)
 // before is b and n bytes in front of it.
 func before(b []byte, n int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), -n)), len(b)+n)
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
 }
