@@ -285,7 +285,7 @@ func (u *Umem) add(s *Socket, c *SocketConfig) {
 		s.about += fmt.Sprintf(", rx %d", sizes[0])
 	}
 	if sizes[1] != 0 {
-		s.Tx.c = socketTx(s.c)
+		s.Tx.c, s.txSize = socketTx(s.c), sizes[1]
 		s.about += fmt.Sprintf(", tx %d", sizes[1])
 	}
 }

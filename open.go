@@ -285,7 +285,7 @@ func (q *Queue) start(c *Config) (err error) {
 	}
 	if !q.rxOnly {
 		// Linux 6.17; without it a kick sends 32 packets, and TxBurst kicks on.
-		_ = setTxBudget(q.sock.FD(), max(c.SocketConfig.TxSize, 32))
+		_ = q.sock.SetTxBudget(c.SocketConfig.TxSize)
 	}
 	if q.txOnly {
 		return nil

@@ -11,9 +11,12 @@ import (
 // A ring is one of libxdp's ring structs, in C memory. The four exported ring
 // types differ only in what they carry and which way.
 type ring struct {
-	_    cpu.CacheLinePad // the two directions run on different cores
-	c    uintptr          // struct xsk_ring_prod or xsk_ring_cons; 0: the socket lacks it
-	gate gate
+	_     cpu.CacheLinePad // the two directions run on different cores
+	c     uintptr          // struct xsk_ring_prod or xsk_ring_cons; 0: the socket lacks it
+	gate  gate
+	spin  int     // sockets that busy poll by it; guarded by the Umem's mu
+	flags uintptr // the ring's own need-wakeup flags, while there are any
+
 	uses int // bumped by every use, so that -race finds two goroutines on one ring
 	_    cpu.CacheLinePad
 }
@@ -41,6 +44,26 @@ func (g *gate) close() {
 	for n := g.calls.Add(gateClosed); n != gateClosed; n = g.calls.Load() {
 		runtime.Gosched()
 		time.Sleep(time.Microsecond)
+	}
+}
+
+// spinOn makes every burst enter the kernel, whether the ring asks for it or not,
+// until there were as many calls of spinOff. Called with the Umem's mu held.
+func (r *ring) spinOn() {
+	if r.c == 0 {
+		return
+	}
+	if r.spin++; r.spin == 1 {
+		r.flags = swapFlags(r.c, 0)
+	}
+}
+
+func (r *ring) spinOff() {
+	if r.c == 0 {
+		return
+	}
+	if r.spin--; r.spin == 0 {
+		swapFlags(r.c, r.flags)
 	}
 }
 

@@ -1,6 +1,7 @@
 package xsk
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -37,15 +38,18 @@ type Socket struct {
 	Rx         *RxRing
 	Tx         *TxRing
 
-	name  string // "eth0 queue 3", for errors
-	umem  *Umem
-	rings *queueRings
-	c     uintptr // struct xskgo_socket
-	fd    int
-	about string // "copy, rx 2048, tx 2048", for String
+	name   string // "eth0 queue 3", for errors
+	umem   *Umem
+	rings  *queueRings
+	c      uintptr // struct xskgo_socket
+	fd     int
+	txSize int    // entries of the TX ring; 0 without one
+	about  string // "copy, rx 2048, tx 2048", for String
 
 	mu         sync.Mutex // guards what follows, and the slow calls against Close
 	closed     bool
+	busyPoll   BusyPoll
+	spins      bool // it polls, and its bursts always enter the kernel
 	registered registration
 
 	rxWaiter, txWaiter atomic.Pointer[waiter]
@@ -135,6 +139,38 @@ func (s *Socket) KickStats() KickStats {
 	}
 	return kickStats(s.Tx.c)
 }
+
+// SetTxBudget sets how many packets the kernel sends a kick in copy mode
+// (XDP_MAX_TX_SKB_BUDGET): from 32, the default, to the entries of the TX ring. A
+// burst takes fewer kicks then, and each keeps the CPU for longer. A Queue sets
+// all of its TX ring by itself. In zero copy it has no effect.
+//
+// Errors wrap EINVAL for a number outside of that and for a Socket without TX,
+// errors.ErrUnsupported before Linux 6.17, and os.ErrClosed.
+func (s *Socket) SetTxBudget(packets int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fail("set tx budget", s.setTxBudget(packets))
+}
+
+func (s *Socket) setTxBudget(packets int) error {
+	switch {
+	case s.closed:
+		return os.ErrClosed
+	case s.txSize == 0:
+		return invalid("the socket has no TX ring")
+	case packets < leastTxBudget || packets > s.txSize:
+		return invalid("%d is not between %d and the %d entries of the TX ring", packets, leastTxBudget, s.txSize)
+	}
+	err := setTxBudget(s.fd, packets)
+	if err == syscall.ENOPROTOOPT {
+		return fmt.Errorf("XDP_MAX_TX_SKB_BUDGET needs Linux 6.17: %w: %w", errors.ErrUnsupported, err)
+	}
+	return err
+}
+
+// leastTxBudget is the kernel's TX_BATCH_SIZE.
+const leastTxBudget = 32
 
 // RxBurst does one round of receiving in one crossing: it posts fill to the
 // fill ring, wakes the kernel if that ring asks for it, and takes up to len(rx)
@@ -330,6 +366,7 @@ func (s *Socket) Close() error {
 	s.txWaiter.Load().close()
 	s.Rx.gate.close()
 	s.Tx.gate.close()
+	s.spin(false)
 	err := s.registered.leave(s)
 	s.umem.remove(s)
 	return s.fail("unregister", err)

@@ -551,6 +551,19 @@ int xskgo_needs_wakeup(uintptr_t prod)
 	return r && (__atomic_load_n(r->flags, __ATOMIC_RELAXED) & XDP_RING_NEED_WAKEUP);
 }
 
+/* Makes a ring's users look at other flags, and returns where they looked before.
+ * 0 are flags that always ask for a wake-up: for a socket that busy polls the call
+ * is what polls the driver, and the bursts need not ask anything more for it.
+ */
+uintptr_t xskgo_swap_flags(uintptr_t prod, uintptr_t flags)
+{
+	static uint32_t always = XDP_RING_NEED_WAKEUP;
+	struct xsk_ring_prod *r = (void *)prod;
+
+	return (uintptr_t)__atomic_exchange_n(&r->flags, flags ? (uint32_t *)flags : &always,
+					      __ATOMIC_RELAXED);
+}
+
 /* Wake-ups ---------------------------------------------------------------
  *
  * The kernel sets need-wakeup and then looks at the producer index once more;

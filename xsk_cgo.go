@@ -256,6 +256,12 @@ func free(ring uintptr) int { return int(C.xskgo_free(C.uintptr_t(ring))) }
 
 func needsWakeup(ring uintptr) bool { return C.xskgo_needs_wakeup(C.uintptr_t(ring)) != 0 }
 
+// swapFlags makes the users of a fill or TX ring look at other flags, 0 for ones
+// that always ask for a wake-up, and returns those that they looked at before.
+func swapFlags(ring, flags uintptr) uintptr {
+	return uintptr(C.xskgo_swap_flags(C.uintptr_t(ring), C.uintptr_t(flags)))
+}
+
 func rxBurst(fill, rx uintptr, fd int, addrs []Addr, descs []Desc) burst {
 	a, n := addrBuffer(addrs)
 	d, m := descBuffer(descs)

@@ -114,6 +114,7 @@ uint32_t xskgo_rx(uintptr_t rx, struct xdp_desc *descs, uint32_t n);
 uint32_t xskgo_tx(uintptr_t tx, const struct xdp_desc *descs, uint32_t n);
 uint32_t xskgo_free(uintptr_t prod);
 int xskgo_needs_wakeup(uintptr_t prod);
+uintptr_t xskgo_swap_flags(uintptr_t prod, uintptr_t flags);
 
 /* The fused bursts, which tell what they did in *b, and the wake-ups. For a result
  * of its own a call would look twice whether Go's stack has moved.
