@@ -1,0 +1,95 @@
+package kerneltest
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/testns"
+)
+
+// served opens a Socket that libxdp's own program serves, on memory of its own.
+func served(t testing.TB, ifname string, queue int, m mode) *port {
+	u, err := xsk.NewUmem(&small)
+	if !assert.NoError(t, err) {
+		return nil
+	}
+	s, err := xsk.NewSocket(ifname, queue, u, &xsk.SocketConfig{XDPFlags: m.xdp})
+	if !assert.NoError(t, err) {
+		return nil
+	}
+	return &port{s, u}
+}
+
+func (p *port) shut(t testing.TB) {
+	assert.NoError(t, p.Close())
+	assert.NoError(t, p.umem.Close())
+}
+
+// test_xsk_prog_refcnt: libxdp's program is on the interface as long as a socket
+// needs it, however they come and go.
+func TestLibxdpsProgramStaysAsLongAsASocketNeedsIt(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		_, ifname := testns.Veth{Queues: 3}.Make(t)
+		on := func() { t.Helper(); require.NotEmpty(t, attached(t, ifname)) }
+		off := func() { t.Helper(); require.Empty(t, attached(t, ifname)) }
+		off()
+		// One.
+		a := served(t, ifname, 0, m)
+		on()
+		a.shut(t)
+		off()
+		// Two, one after the other.
+		for queue := range 2 {
+			a = served(t, ifname, queue, m)
+			on()
+			a.shut(t)
+			off()
+		}
+		// Two, closed in the order they came, and the other way round.
+		for _, first := range []int{0, 1} {
+			both := []*port{served(t, ifname, 0, m), served(t, ifname, 1, m)}
+			on()
+			both[first].shut(t)
+			on()
+			both[1-first].shut(t)
+			off()
+		}
+		// Two, closed at once.
+		a, b := served(t, ifname, 0, m), served(t, ifname, 1, m)
+		atOnce(func() { a.shut(t) }, func() { b.shut(t) })
+		off()
+		// One comes while another goes.
+		a = served(t, ifname, 0, m)
+		atOnce(func() { a.shut(t) }, func() { b = served(t, ifname, 1, m) })
+		if b != nil {
+			on()
+			b.shut(t)
+		}
+		off()
+		// Three, each before the last one goes.
+		a, b = served(t, ifname, 0, m), served(t, ifname, 1, m)
+		a.shut(t)
+		on()
+		c := served(t, ifname, 2, m)
+		b.shut(t)
+		on()
+		c.shut(t)
+		off()
+	})
+}
+
+func atOnce(all ...func()) {
+	var group sync.WaitGroup
+	for _, f := range all {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			f()
+		}()
+	}
+	group.Wait()
+}
