@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/kernel"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -175,7 +176,7 @@ func TestTxBudgetSaysWhichRuleIsBroken(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EINVAL)
 	assert.ErrorContains(t, err, "xsk: set tx budget "+b+" queue 0: the socket has no TX ring")
 	err = first.SetTxBudget(64)
-	if testns.KernelAtLeast("6.17") {
+	if kernel.AtLeast("6.17") {
 		require.NoError(t, err)
 	} else {
 		require.ErrorIs(t, err, errors.ErrUnsupported)

@@ -19,7 +19,7 @@ func NewPlainSocket(fill, completion, rx, tx uintptr) *Socket {
 // NewPlainQueue makes a Queue on such a socket and on plain memory of frames of
 // 2048 bytes, half of them posted.
 func NewPlainQueue(s *Socket, frames int) *Queue {
-	u := &Umem{area: make([]byte, frames*2048), frameSize: 2048, mask: 2047, frames: frames}
+	u := &Umem{area: make([]byte, frames*2048), layout: newLayout(frames, 2048, 0)}
 	q := &Queue{name: "plain memory", sock: s, umem: u, pool: newPool(u), rxFrames: frames / 2}
 	q.rx.descs = make([]Desc, maxBurst+mostFrags)
 	q.tx.descs, q.tx.done = make([]Desc, 0, maxBurst), make([]Addr, 2*maxBurst)

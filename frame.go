@@ -54,12 +54,12 @@ func (f *Frame) Prepend(n int) bool {
 		return false
 	}
 	start := f.offset()
-	first := int64(f.index) * int64(f.pool.frameSize)
-	if start-int64(n) < first || start > first+int64(f.pool.frameSize) {
+	first, end := f.pool.span(f.index)
+	if start-int64(n) < int64(first) || start > int64(end) {
 		return false
 	}
 	from := start - int64(n)
-	f.Data = f.pool.area[from : start+int64(len(f.Data)) : first+int64(f.pool.frameSize)]
+	f.Data = f.pool.area[from : start+int64(len(f.Data)) : int64(end)]
 	return true
 }
 

@@ -142,7 +142,7 @@ func (c *Config) completeFor(u UmemConfig) error {
 	c.defaultRxFrames(u.Frames, u.FillSize)
 	switch {
 	case c.SocketConfig.BindFlags&BindMultiBuffer != 0 && u.FrameSize%2 != 0:
-		// See completed: a fragment may be a single byte.
+		// See sentFrame: a fragment may be a single byte.
 		return invalid("FrameSize %d is odd: with BindMultiBuffer the kernel's completions would not tell such frames apart", u.FrameSize)
 	case c.RxFrames > u.Frames:
 		return invalid("RxFrames %d is more than the Umem's %d frames", c.RxFrames, u.Frames)

@@ -2,7 +2,6 @@ package xsk
 
 import (
 	"math"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,16 +23,15 @@ import (
 // Locks are taken in this order: mu, then shards by number. Who holds all of
 // them (lockAll) sees every frame at once.
 type pool struct {
-	area      []byte
-	base      uintptr
-	frameSize uint64
-	shift     int // frameSize is 1<<shift; -1 in unaligned mode
-	headroom  int // where Data begins in a new frame
-	mapping   []byte
-	table     []entry
-	txMeta    uint64    // UmemConfig.TxMetadataLen
-	requests  []request // of the frames; nil without TX metadata
-	closed    bool      // the Umem is closed; written with all locked, read with any
+	layout
+	area     []byte
+	base     uintptr
+	headroom int // where Data begins in a new frame
+	mapping  []byte
+	table    []entry
+	txMeta   uint64    // UmemConfig.TxMetadataLen
+	requests []request // of the frames; nil without TX metadata
+	closed   bool      // the Umem is closed; written with all locked, read with any
 
 	hungry  atomic.Bool              // a Queue lacks frames to receive into: wake it
 	strange atomic.Uint64            // frames the kernel returned that were not out
@@ -66,18 +64,14 @@ type shard struct {
 
 func newPool(u *Umem) *pool {
 	p := &pool{
-		area:      u.area,
-		base:      uintptr(unsafe.Pointer(unsafe.SliceData(u.area))),
-		frameSize: u.frameSize,
-		shift:     -1,
-		headroom:  xdpHeadroom + u.headroom,
-		table:     make([]entry, u.frames),
+		layout:   u.layout,
+		area:     u.area,
+		base:     uintptr(unsafe.Pointer(unsafe.SliceData(u.area))),
+		headroom: xdpHeadroom + u.headroom,
+		table:    make([]entry, u.frames),
 	}
 	if u.txMeta > 0 {
 		p.txMeta, p.requests = u.txMeta, make([]request, u.frames)
-	}
-	if u.mask != 0 {
-		p.shift = bits.TrailingZeros64(u.frameSize)
 	}
 	common := &shard{table: p.table, free: noFrame}
 	common.count[ownerFree] = u.frames
@@ -87,20 +81,6 @@ func newPool(u *Umem) *pool {
 	p.shards.Store(&[]*shard{common})
 	return p
 }
-
-// frameOf is the number of the frame that a falls in.
-func (p *pool) frameOf(a Addr) uint32 {
-	var index uint64
-	if p.shift >= 0 {
-		index = uint64(a) >> p.shift
-	} else {
-		index = uint64(a.Base()) / p.frameSize
-	}
-	return uint32(min(index, math.MaxUint32))
-}
-
-// addr is where frame index begins.
-func (p *pool) addr(index uint32) Addr { return Addr(uint64(index) * p.frameSize) }
 
 // all are the shards by number.
 func (p *pool) all() []*shard { return *p.shards.Load() }

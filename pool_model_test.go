@@ -45,10 +45,8 @@ type world struct {
 
 func newWorld(t *testing.T, choose func(int) int) *world {
 	u := &Umem{
-		area:      make([]byte, worldFrames*worldFrameSize),
-		frameSize: worldFrameSize,
-		mask:      worldFrameSize - 1,
-		frames:    worldFrames,
+		area:   make([]byte, worldFrames*worldFrameSize),
+		layout: newLayout(worldFrames, worldFrameSize, 0),
 	}
 	w := &world{t: t, choose: choose, pool: newPool(u), frames: make([]modelFrame, worldFrames)}
 	w.free = make([][]uint32, 1)

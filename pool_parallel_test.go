@@ -63,7 +63,7 @@ func (p *player) send(frames []Frame) (refused []Frame) {
 // keeps some for others to free, and new ones are allocated meanwhile; too few
 // for all, so that they take them from each other.
 func TestQueuesShareFramesInParallel(t *testing.T) {
-	shared := newPool(&Umem{area: make([]byte, 256*2048), frameSize: 2048, mask: 2047, frames: 256})
+	shared := newPool(&Umem{area: make([]byte, 256*2048), layout: newLayout(256, 2048, 0)})
 	players := make([]*player, 4)
 	open := func(i int) {
 		q := &Queue{pool: shared, rxFrames: 60}

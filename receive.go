@@ -295,7 +295,8 @@ func (q *Queue) lendOne(f *Frame, d Desc) bool {
 	}
 	e.owner = ownerLoan
 	start := uint64(d.Addr.Data())
-	f.Data = p.area[start : start+uint64(d.Len) : (uint64(index)+1)*p.frameSize]
+	_, end := p.span(index)
+	f.Data = p.area[start : start+uint64(d.Len) : end]
 	f.pool, f.index, f.gen = p, index, e.gen
 	q.rx.loan = append(q.rx.loan, index)
 	return true

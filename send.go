@@ -187,9 +187,9 @@ func (p *pool) alloc(s *shard, frames []Frame) int {
 		}
 		index, e := s.pop()
 		s.move(e, ownerUser)
-		start := uint64(index) * p.frameSize
-		from := start + uint64(p.headroom)
-		frames[i] = Frame{Data: p.area[from : from : start+p.frameSize], pool: p, index: index, gen: e.gen}
+		first, end := p.span(index)
+		from := first + uint64(p.headroom)
+		frames[i] = Frame{Data: p.area[from:from:end], pool: p, index: index, gen: e.gen}
 	}
 	return len(frames)
 }
@@ -295,9 +295,8 @@ func (c *cursor) takeOne(f *Frame, s *shard, descs *[]Desc) error {
 	if c.lock(e); !e.held(f) {
 		return p.notHeld(f, e)
 	}
-	first := uint64(f.index) * p.frameSize
+	first, end := p.span(f.index)
 	start := uint64(f.offset())
-	end := first + p.frameSize
 	if start < first || start > end || uint64(len(f.Data)) > end-start || len(f.Data) == 0 {
 		return invalid("Data of frame %#x, %d bytes, lies outside of it", first, len(f.Data))
 	}
@@ -327,12 +326,10 @@ func (c *cursor) sent(descs []Desc) {
 
 // completed makes frames free that the Queue of s has sent. The kernel may
 // complete a frame twice, or return one that it refused: only a frame that is
-// out on this queue counts. Linux 6.18 clears the lowest bit of an address, which
-// of a packet at the start of an odd frame would name the frame before; a packet
-// has more than one byte, so the bit may as well be set.
+// out on this queue counts.
 func (c *cursor) completed(done []Addr, s *shard) {
 	for _, a := range done {
-		index := c.pool.frameOf(a | 1)
+		index := c.pool.sentFrame(a)
 		if uint64(index) < uint64(len(c.table)) {
 			e := &c.table[index]
 			if c.lock(e); e.owner == ownerTx && uint32(e.queue) == s.number {

@@ -15,8 +15,8 @@ import (
 // (struct xsk_umem_config).
 type UmemConfig struct {
 	Frames         int       // number of frames; default 4096
-	FrameSize      int       // bytes per frame: 2048 or 4096; default 4096
-	Headroom       int       // bytes kept free before a received packet; default 0
+	FrameSize      int       // bytes per frame: 2048 or 4096, or any number between with UmemUnalignedChunk; default 4096
+	Headroom       int       // bytes kept free before a received packet, beside the kernel's 256; default 0; see NewUmem
 	FillSize       int       // entries of the fill ring, a power of two; default 2048
 	CompletionSize int       // entries of the completion ring, a power of two; default 2048
 	Flags          UmemFlags // default 0
@@ -45,15 +45,13 @@ type Umem struct {
 	Fill       *FillRing
 	Completion *CompletionRing
 
-	area      []byte
-	frameSize uint64
-	mask      uint64 // frameSize-1; 0 in unaligned mode
-	frames    int
-	headroom  int
-	txMeta    uint64              // TxMetadataLen
-	mapped    []byte              // what Close unmaps; nil for the caller's Area
-	heir      func(mapped []byte) // or leaves to the pool of the Queues on it
-	huge      bool
+	layout
+	area     []byte
+	headroom int
+	txMeta   uint64              // TxMetadataLen
+	mapped   []byte              // what Close unmaps; nil for the caller's Area
+	heir     func(mapped []byte) // or leaves to the pool of the Queues on it
+	huge     bool
 
 	binding sync.Mutex // held by NewSocket, also while it waits
 	mu      sync.Mutex // guards the rest, and libxdp's own state of the umem
@@ -109,6 +107,9 @@ func (q *queueRings) close() {
 
 // NewUmem maps memory, unless cfg brings it, and registers it with the kernel
 // (xsk_umem__create). A nil cfg means the defaults: 4096 frames of 4096 bytes.
+// The most Headroom is what the kernel says: FrameSize-257, or FrameSize-704 where
+// it keeps room behind a packet too, as Linux 6.18.44 does.
+//
 // It does not block. Errors wrap EINVAL for a value that breaks a rule, EPERM
 // without CAP_NET_RAW, ENOBUFS when RLIMIT_MEMLOCK is too low for a program
 // without CAP_IPC_LOCK, EFAULT for an Area the kernel cannot pin,
@@ -139,13 +140,9 @@ func newUmem(cfg *UmemConfig) (*Umem, error) {
 		return nil, err
 	}
 	u := &Umem{
-		frameSize: uint64(c.FrameSize),
-		frames:    c.Frames,
-		headroom:  c.Headroom,
-		txMeta:    uint64(c.TxMetadataLen),
-	}
-	if c.Flags&UmemUnalignedChunk == 0 {
-		u.mask = u.frameSize - 1
+		layout:   newLayout(c.Frames, c.FrameSize, c.Flags),
+		headroom: c.Headroom,
+		txMeta:   uint64(c.TxMetadataLen),
 	}
 	if err := u.mapArea(&c); err != nil {
 		return nil, err
@@ -296,11 +293,7 @@ func explainUmem(err error, c *UmemConfig) error {
 // while the caller owns the frame, and using it after Close faults. Bytes
 // panics if d does not lie inside one frame, and returns nil after Close.
 func (u *Umem) Bytes(d Desc) []byte {
-	start := uint64(d.Addr.Data())
-	end := (start | u.mask) + 1
-	if u.mask == 0 {
-		end = min(uint64(d.Addr.Base())+u.frameSize, uint64(len(u.area)))
-	}
+	start, end := u.packet(d, len(u.area))
 	if start > end || end > uint64(len(u.area)) || uint64(d.Len) > end-start {
 		return u.outside(d)
 	}

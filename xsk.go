@@ -103,26 +103,6 @@ const (
 	DefaultFrames    = 4096 // frames of a Umem
 )
 
-// An Addr is a byte offset into a Umem, as the rings carry it. In unaligned
-// mode ([UmemUnalignedChunk]) its upper 16 bits hold an offset that the kernel
-// added; Base, Offset and Data take the two apart, and pass an aligned address
-// unchanged.
-type Addr uint64
-
-// addrOffsetShift is XSK_UNALIGNED_BUF_OFFSET_SHIFT.
-const addrOffsetShift = 48
-
-// Base is a without its offset, the address that was posted to the fill ring
-// (xsk_umem__extract_addr).
-func (a Addr) Base() Addr { return a & (1<<addrOffsetShift - 1) }
-
-// Offset is a's offset alone, in bytes (xsk_umem__extract_offset).
-func (a Addr) Offset() uint64 { return uint64(a >> addrOffsetShift) }
-
-// Data is Base plus Offset, where the packet begins
-// (xsk_umem__add_offset_to_addr).
-func (a Addr) Data() Addr { return a.Base() + Addr(a.Offset()) }
-
 // A Desc names one packet, or one fragment of a packet, in a Umem. It is
 // struct xdp_desc, bit for bit.
 type Desc struct {
