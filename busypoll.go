@@ -48,15 +48,12 @@ func (s *Socket) setBusyPoll(b BusyPoll) error {
 		return err
 	}
 	before, after := s.busyPoll.options(), b.options()
-	for _, raising := range []bool{true, false} { // undoing what raises a value needs no privilege
+	for _, raising := range []bool{true, false} { // only what raises a value may be forbidden
 		for i, o := range after {
 			if o.value > before[i].value != raising {
 				continue
 			}
 			if err := o.set(s.fd); err != nil {
-				for _, o := range before {
-					_ = o.set(s.fd)
-				}
 				return err
 			}
 		}

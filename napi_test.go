@@ -108,9 +108,12 @@ func TestDeferNAPINeedsItsPrivilege(t *testing.T) {
 // The interfaces of another namespace are not those that this /sys shows.
 func TestDeferNAPIMindsTheNamespace(t *testing.T) {
 	testns.Kernel(t)
+	testns.IP(t, "link", "add", "there0", "index", "773", "type", "veth", "peer", "name", "here1")
+	defer testns.IP(t, "link", "del", "there0")
 	elsewhere(t, func() {
 		_, err := xsk.DeferNAPI("there0", 2, time.Millisecond)
 		assert.ErrorIs(t, err, syscall.ENOENT)
 		assert.ErrorContains(t, err, "/sys shows another network namespace")
 	})
+	assert.Equal(t, [2]string{"0", "0"}, napi(t, "there0"))
 }
