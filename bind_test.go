@@ -100,24 +100,6 @@ func TestForeignProgramIsNotReplaced(t *testing.T) {
 	}
 }
 
-// Sockets share a queue on the rings of the Umem's first socket alone.
-func TestOnlyTheFirstSocketsQueueHasSeveral(t *testing.T) {
-	a, b := testns.Veth{Queues: 2}.Make(t)
-	u := newUmem(t, &small)
-	inhibit := &xsk.SocketConfig{InhibitProgLoad: true}
-	newSocket(t, a, 0, u, inhibit)
-	newSocket(t, a, 0, u, inhibit)
-	for _, other := range []struct {
-		ifname string
-		queue  int
-	}{{a, 1}, {b, 0}} {
-		newSocket(t, other.ifname, other.queue, u, inhibit)
-		_, err := xsk.NewSocket(other.ifname, other.queue, u, inhibit)
-		assert.ErrorIs(t, err, syscall.EINVAL)
-		assert.ErrorContains(t, err, "the kernel lets only the queue of a Umem's first socket have several")
-	}
-}
-
 func TestUmemWithLivingSocketsDoesNotClose(t *testing.T) {
 	tx, rx := newPair(t, modes[0], small)
 	err := rx.umem.Close()
