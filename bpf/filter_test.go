@@ -183,7 +183,7 @@ func TestFilterReadsWell(t *testing.T) {
 	assert.Equal(t, "no packets", bpf.Filter{}.String())
 	assert.Equal(t, "UDP port 53", bpf.Filter{UDPPorts: []uint16{53}}.String())
 	assert.Equal(t, "UDP ports 53, 4789", bpf.Filter{UDPPorts: []uint16{53, 4789}}.String())
-	assert.Equal(t, "1000 UDP ports", bpf.Filter{UDPPorts: make([]uint16, 1000)}.String())
+	assert.Equal(t, "5 UDP ports", bpf.Filter{UDPPorts: []uint16{1, 3, 5, 7, 9}}.String())
 }
 
 // BenchmarkFilter is what the program costs a packet, on top of the driver.
