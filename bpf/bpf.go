@@ -44,7 +44,6 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/aquasecurity/libbpfgo"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,13 +91,13 @@ type Program struct {
 	ifname string
 	mode   Mode
 	queues int
-	filter Filter
 
 	mu     sync.Mutex // guards the rest, which Close takes away
 	device *device
-	module *libbpfgo.Module
-	xsks   *libbpfgo.BPFMap
+	maps   *mapSet
+	image  *image
 	link   link
+	filter Filter
 	closed bool
 }
 
@@ -148,15 +147,19 @@ func (p *Program) start(mode Mode) error {
 	if err := p.device.vacant(); err != nil {
 		return err
 	}
-	if err := privileged(p.filter); err != nil {
+	if err := privileged(&p.filter); err != nil {
 		return err
 	}
 	p.queues = p.device.queues()
-	prog, err := p.load()
+	maps, err := newMaps(p.queues)
 	if err != nil {
 		return err
 	}
-	if p.link, err = newLink(prog, p.device, mode); err != nil {
+	p.maps = &maps
+	if p.image, err = load(newTables(&p.filter, false), p.maps); err != nil {
+		return err
+	}
+	if p.link, err = newLink(p.image.prog, p.device, mode); err != nil {
 		return p.device.explain(err, mode)
 	}
 	p.mode, err = p.device.attachedMode()
@@ -181,7 +184,7 @@ func (p *Program) FileDescriptor() int {
 	if p.closed {
 		return -1
 	}
-	return p.xsks.FileDescriptor()
+	return p.maps.xsks
 }
 
 // Ifindex returns the index of the interface that the program is on. Package xsk
@@ -233,8 +236,11 @@ func (p *Program) release() error {
 	if p.link != nil {
 		err = destroyLink(p.link)
 	}
-	if p.module != nil {
-		p.module.Close()
+	if p.image != nil {
+		p.image.close()
+	}
+	if p.maps != nil {
+		p.maps.close()
 	}
 	p.device.close()
 	return err

@@ -7,13 +7,7 @@ import (
 )
 
 // ProgFD returns the program's descriptor, for test runs.
-func (p *Program) ProgFD() int {
-	prog, err := p.module.GetProgram(candidates[0])
-	if err != nil {
-		return -1
-	}
-	return prog.FileDescriptor()
-}
+func (p *Program) ProgFD() int { return p.image.prog.FileDescriptor() }
 
 // SingleBuffer makes Attach behave as on a kernel before 5.18 until t ends.
 func SingleBuffer(t *testing.T) {

@@ -89,6 +89,7 @@ func TestFilterDecides(t *testing.T) {
 		{"IPv6 hop-by-hop", ethernet(typeIPv6, ipv6(hopByHop, ext(udp, 0, datagram))), xdpRedirect},
 		{"IPv6 long destination options", ethernet(typeIPv6, ipv6(destination, ext(udp, 30, datagram))), xdpRedirect},
 		{"IPv6 four headers", ethernet(typeIPv6, ipv6(hopByHop, ext(destination, 0, ext(routing, 2, ext(destination, 1, ext(udp, 0, datagram)))))), xdpRedirect},
+		{"IPv6 fragment that is the whole", ethernet(typeIPv6, ipv6(fragments, ext(udp, 0, datagram))), xdpRedirect},
 		{"several buffers", ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(53, string(make([]byte, 8900))))), xdpRedirect},
 
 		{"other port", ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(54, ""))), xdpPass},
@@ -101,7 +102,7 @@ func TestFilterDecides(t *testing.T) {
 		{"IPv4 first fragment", ethernet(typeIPv4, ipv4(udp, moreFragments, nil, datagram)), xdpPass},
 		{"IPv4 middle fragment", ethernet(typeIPv4, ipv4(udp, moreFragments|10, nil, datagram)), xdpPass},
 		{"IPv4 last fragment", ethernet(typeIPv4, ipv4(udp, 10, nil, datagram)), xdpPass},
-		{"IPv6 fragment", ethernet(typeIPv6, ipv6(fragments, ext(udp, 0, datagram))), xdpPass},
+		{"IPv6 first fragment", ethernet(typeIPv6, ipv6(fragments, poke(ext(udp, 0, datagram), 3, 1))), xdpPass},
 		{"IPv6 authentication", ethernet(typeIPv6, ipv6(authentication, ext(udp, 0, datagram))), xdpPass},
 		{"IPv6 five headers", ethernet(typeIPv6, ipv6(hopByHop, ext(destination, 0, ext(destination, 0, ext(destination, 0, ext(destination, 0, ext(udp, 0, datagram))))))), xdpPass},
 		{"three tags", ethernet(typeVLAN, tag(typeVLAN, tag(typeVLAN, tag(typeIPv4, ipv4(udp, 0, nil, datagram))))), xdpPass},

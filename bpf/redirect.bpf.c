@@ -6,6 +6,10 @@
 // matches to the AF_XDP socket of the queue they arrived on, and leaves every
 // other packet, and every queue without a socket, to the kernel.
 //
+// tables.go fills in the filter: constants before the program is loaded, so that
+// the verifier removes the rules that are not in use, and tables before it is
+// attached.
+//
 // scripts/build-bpf makes redirect.bpf.o of it; commit both together.
 
 #include <linux/bpf.h>
@@ -13,23 +17,81 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define MAX_TAGS 2     /* VLAN tags that are looked behind: 802.1Q, QinQ */
-#define MAX_EXTS 4     /* IPv6 extension headers that are looked behind */
+#define MAX_TAGS 2         /* VLAN tags that are looked behind: 802.1Q, QinQ */
+#define MAX_EXTS 4         /* IPv6 extension headers that are looked behind */
 #define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define IP6_FRAGMENT 0xfff9
+
+/* The rules, as rule.go numbers them. A set of rules has a bit for each; hits
+ * are two sets, the rules that match and, from bit 16 on, the exceptions. */
+enum rule {
+	UDP_PORTS,
+	UDP_SOURCE_PORTS,
+	TCP_PORTS,
+	TCP_SOURCE_PORTS,
+	ETHERTYPES,
+	PING,
+	PROTOCOLS,
+	VLAN,
+	SOURCES,
+	DESTINATIONS,
+	MACS,
+	FLOWS,
+	ALL,
+	MANAGEMENT,
+	UNSURE,
+};
+#define RULE(rule) (1u << (rule))
+#define EXCEPTION(rule) (1u << ((rule) + 16))
+#define BOTH(rule) (RULE(rule) | EXCEPTION(rule))
+
+/* Sets of rules that need the same header. */
+#define OF_UDP (RULE(UDP_PORTS) | RULE(UDP_SOURCE_PORTS) | RULE(MANAGEMENT))
+#define OF_TCP (RULE(TCP_PORTS) | RULE(TCP_SOURCE_PORTS) | RULE(MANAGEMENT))
+#define OF_ICMP RULE(PING)
+#define OF_ICMP6 (RULE(PING) | RULE(MANAGEMENT))
+#define OF_PROTOCOL (OF_UDP | OF_TCP | OF_ICMP6 | RULE(PROTOCOLS))
+#define OF_IP (OF_PROTOCOL | RULE(SOURCES) | RULE(DESTINATIONS) | RULE(FLOWS))
+#define OF_TYPE (OF_IP | RULE(ETHERTYPES))
+#define OF_TAG (OF_TYPE | RULE(VLAN))
+#define SEARCHED (RULE(SOURCES) | RULE(DESTINATIONS) | RULE(MACS) | RULE(FLOWS))
 
 /* The filter. bpf.Attach sets it before the program is loaded; from then on it
- * is frozen, so the verifier removes what cannot happen: with match_all set
- * nothing is left but the redirect. */
-const volatile bool match_all;
-const volatile __u64 udp_ports[65536 / 64]; /* one bit per destination port */
+ * is frozen, so the verifier removes what cannot happen: with ALL alone nothing
+ * is left but the redirect. */
+const volatile struct {
+	__u32 rules, exceptions; /* which there are */
+	__u32 used;              /* both together */
+	__u32 parse;             /* not 0: packets have to be looked at */
+	__u32 top4, top6, top_mac; /* where the binary searches begin, see find; 0: no table */
+	__u32 flow_shapes;       /* see flow() */
+	__u32 vlan, no_vlan;     /* VLAN and Except.VLAN; 0: none */
+	__u32 dry_run;           /* answer XDP_REDIRECT for a match, but do nothing */
+} config;
 
-/* One slot per receive queue; bpf.Attach sets the size. */
+/* By IP protocol: bit 0 if it is a rule's, bit 1 if it is an exception's. */
+const volatile __u8 protocols[256];
+
+const volatile __u8 bit_number[32] = {
+	0,  1,  28, 2,  29, 14, 24, 3, 30, 22, 20, 15, 25, 17, 4,  8,
+	31, 27, 13, 23, 21, 19, 16, 7, 26, 12, 18, 6,  11, 5,  10, 9,
+};
+
+/* What a 16-bit number is the rules': as a UDP destination port, UDP source
+ * port, TCP destination port, TCP source port and EtherType, in the order of enum
+ * rule; five bits for the rules, five for the exceptions, five for management. */
+__u16 numbers[65536];
+#define NUMBER(rule) ((1 | 1 << 5 | 1 << 10) << (rule))
+
+/* One slot per receive queue. It belongs to the Program, whatever its filter, as
+ * do the counters; bpf.Attach makes both. */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
 	__type(key, __u32);
@@ -37,105 +99,480 @@ struct {
 	__uint(max_entries, 1);
 } xsks_map SEC(".maps");
 
+/* counters.go reads them: 16 for each of these, by rule. */
+enum outcome { MATCHED = 0, NO_SOCKET = 16, EXCEPTED = 32, PASSED = 48 };
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 64);
+} counters SEC(".maps");
+
+/* The prefixes, as ranges: each begins at start and ends where the next begins;
+ * the first starts at 0. hits are the same for every address of a range. */
+struct range {
+	__u64 start;
+	__u64 hits;
+};
+struct range6 {
+	__u64 high, low;
+	__u64 hits;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct range);
+	__uint(max_entries, 1);
+} ranges4 SEC(".maps"), macs SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct range6);
+	__uint(max_entries, 1);
+} ranges6 SEC(".maps");
+
+/* A flow; what may be any is 0. IPv4 addresses are in the first word. */
+struct flow {
+	__u32 source[4], destination[4];
+	__be16 source_port, destination_port;
+	__u16 protocol;
+	__u16 version;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct flow);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} flows SEC(".maps");
+
 struct vlan_header {
 	__be16 tci;
 	__be16 proto;
 };
 
-/* The functions below answer true for a match. All read the first buffer only:
- * in a packet of several buffers it holds the headers, and a header that goes
- * beyond it is no match. */
+struct fragment_header {
+	__u8 nexthdr, reserved;
+	__be16 offset;
+	__be32 id;
+};
 
-static __always_inline bool udp(void *pos, void *end)
+/* What is known of a packet. All is read from its first buffer: in a packet of
+ * several buffers that holds the headers. */
+struct packet {
+	void *end;
+	void *ip;        /* the IP header, whole; or NULL */
+	void *transport; /* behind it; to be checked against end */
+	__u32 left;      /* bytes behind it, as the IP header says */
+	__u16 version;   /* 4, 6 */
+	__u16 protocol;  /* NO_PROTOCOL: not known */
+	bool fragment;
+	__be16 source_port, destination_port; /* if ported */
+	bool ported;
+	__u32 hits;
+	__u32 unsure;  /* rules for which the header is missing */
+	__u32 numbers; /* the bits found in the table above */
+};
+#define NO_PROTOCOL 256
+
+/* Verifier and compiler take it for a number of which nothing is known. */
+#define hide(number) asm volatile("" : "+r"(number))
+
+/* find returns the hits of the range that value is in. It tries the steps top,
+ * top/2 ... 1. A branch instead of the mask would make the verifier follow every
+ * way through the table. */
+static __always_inline __u32 find(void *map, __u32 top, __u64 value)
 {
-	struct udphdr *udp = pos;
+	__u32 at = 0;
 
-	if ((void *)(udp + 1) > end)
-		return false;
-	__u16 port = bpf_ntohs(udp->dest);
-	return udp_ports[port / 64] >> (port % 64) & 1;
+	for (; top; top >>= 1) {
+		__u32 next = at + top;
+		struct range *r = bpf_map_lookup_elem(map, &next);
+		if (!r)
+			continue;
+		__u64 before = (__s64)(value - r->start) >> 63;
+		hide(before);
+		at += top & ~before;
+	}
+	struct range *r = bpf_map_lookup_elem(map, &at);
+	return r ? r->hits : 0;
 }
 
-/* Of a fragmented datagram only the first fragment has ports. The kernel must
- * have them all to put it together, so none matches. */
-static __always_inline bool ipv4(void *pos, void *end)
+static __always_inline __u32 find6(__u32 top, __u64 high, __u64 low)
 {
-	struct iphdr *ip = pos;
+	__u32 at = 0;
 
-	if ((void *)(ip + 1) > end)
-		return false;
-	__u32 len = ip->ihl * 4;
-	if (ip->version != 4 || len < sizeof(*ip) || ip->protocol != IPPROTO_UDP)
-		return false;
-	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
-		return false;
-	if (bpf_ntohs(ip->tot_len) < len + sizeof(struct udphdr))
-		return false; /* what follows is padding */
-	return udp(pos + len, end);
+	for (; top; top >>= 1) {
+		__u32 next = at + top;
+		struct range6 *r = bpf_map_lookup_elem(&ranges6, &next);
+		if (!r)
+			continue;
+		/* The borrow of a subtraction of 128 bits. */
+		__u64 below = low - r->low;
+		__u64 borrow = ((~low & r->low) | ((~low | r->low) & below)) >> 63;
+		below = high - r->high - borrow;
+		__u64 before = (__s64)((~high & r->high) | ((~high | r->high) & below)) >> 63;
+		hide(before);
+		at += top & ~before;
+	}
+	struct range6 *r = bpf_map_lookup_elem(&ranges6, &at);
+	return r ? r->hits : 0;
 }
 
-/* The fragment header is among those that are not looked behind, for the
- * reason that ipv4 gives. */
-static __always_inline bool ipv6(void *pos, void *end)
+/* ipv4 finds protocol and transport header; false if the header is no good. */
+static __always_inline bool ipv4(struct packet *p)
 {
-	struct ipv6hdr *ip = pos;
+	struct iphdr *ip = p->ip;
 
-	if ((void *)(ip + 1) > end || ip->version != 6)
+	if ((void *)(ip + 1) > p->end)
 		return false;
-	__u32 left = bpf_ntohs(ip->payload_len);
-	__u8 next = ip->nexthdr;
-	pos = ip + 1;
+	__u32 len = ip->ihl * 4, total = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || len < sizeof(*ip) || total < len)
+		return false;
+	p->transport = p->ip + len;
+	if (p->transport > p->end)
+		return false;
+	p->left = total - len;
+	p->version = 4;
+	p->protocol = ip->protocol;
+	p->fragment = ip->frag_off & bpf_htons(IP_FRAGMENT);
+	return true;
+}
+
+static __always_inline bool extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT;
+}
+
+/* upper finds protocol and transport header behind IPv6's extension headers;
+ * false if it cannot. A fragment header that all of the datagram is behind is
+ * like the others. */
+static __always_inline bool upper(struct packet *p, __u8 next)
+{
 #pragma unroll
 	for (int i = 0; i < MAX_EXTS; i++) {
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
+		if (!extension(next))
 			break;
-		struct ipv6_opt_hdr *ext = pos;
-		if ((void *)(ext + 1) > end)
+		struct ipv6_opt_hdr *ext = p->transport;
+		if ((void *)(ext + 1) > p->end)
 			return false;
 		__u32 len = (ext->hdrlen + 1) * 8;
-		if (left < len)
+		if (next == IPPROTO_FRAGMENT) {
+			struct fragment_header *f = p->transport;
+			if ((void *)(f + 1) > p->end)
+				return false;
+			p->fragment = f->offset & bpf_htons(IP6_FRAGMENT);
+			len = sizeof(*f);
+		}
+		if (p->left < len)
 			return false;
-		left -= len;
+		p->left -= len;
+		p->transport += len;
 		next = ext->nexthdr;
-		pos += len;
+		if (p->fragment)
+			break;
 	}
-	return next == IPPROTO_UDP && left >= sizeof(struct udphdr) && udp(pos, end);
+	p->protocol = next;
+	return !extension(next);
 }
 
-static __always_inline bool ethernet(void *pos, void *end)
+static __always_inline bool ipv6(struct packet *p)
 {
-	struct ethhdr *eth = pos;
+	struct ipv6hdr *ip = p->ip;
 
-	if ((void *)(eth + 1) > end)
+	if ((void *)(ip + 1) > p->end || ip->version != 6)
 		return false;
-	__be16 proto = eth->h_proto;
-	pos = eth + 1;
+	p->version = 6;
+	p->left = bpf_ntohs(ip->payload_len);
+	p->transport = ip + 1;
+	if (!upper(p, ip->nexthdr))
+		p->protocol = NO_PROTOCOL;
+	return true;
+}
+
+/* has is whether the transport header is there. */
+static __always_inline bool has(struct packet *p, __u32 size)
+{
+	return !p->fragment && p->left >= size && p->transport + size <= p->end;
+}
+
+/* ports reads the two ports, which UDP and TCP have at the same place. */
+static __always_inline void ports(struct packet *p, enum rule destination, enum rule source)
+{
+	struct udphdr *h = p->transport;
+
+	p->ported = true;
+	p->source_port = h->source;
+	p->destination_port = h->dest;
+	if (config.used & (RULE(destination) | RULE(MANAGEMENT)))
+		p->numbers |= numbers[bpf_ntohs(h->dest)] & NUMBER(destination);
+	if (config.used & (RULE(source) | RULE(MANAGEMENT)))
+		p->numbers |= numbers[bpf_ntohs(h->source)] & NUMBER(source);
+}
+
+static __always_inline void icmp(struct packet *p, __u8 request, __u8 reply)
+{
+	__u8 type = *(__u8 *)p->transport;
+
+	if (type == request || type == reply)
+		p->hits |= BOTH(PING);
+	/* Neighbour discovery, router discovery too, and redirects. */
+	if (p->version == 6 && type >= 133 && type <= 137)
+		p->hits |= EXCEPTION(MANAGEMENT);
+}
+
+static __always_inline void transport(struct packet *p)
+{
+	if (p->protocol == NO_PROTOCOL) {
+		p->unsure |= OF_PROTOCOL;
+		return;
+	}
+	if (config.used & RULE(PROTOCOLS)) {
+		__u32 bits = protocols[p->protocol & 0xff];
+		p->hits |= ((bits & 1) | (bits & 2) << 15) << PROTOCOLS;
+	}
+	if (p->protocol == IPPROTO_UDP) {
+		if (!(config.used & (OF_UDP | RULE(FLOWS))))
+			return;
+		if (has(p, sizeof(struct udphdr)))
+			ports(p, UDP_PORTS, UDP_SOURCE_PORTS);
+		else
+			p->unsure |= OF_UDP;
+	} else if (p->protocol == IPPROTO_TCP) {
+		if (!(config.used & (OF_TCP | RULE(FLOWS))))
+			return;
+		if (has(p, sizeof(struct tcphdr)))
+			ports(p, TCP_PORTS, TCP_SOURCE_PORTS);
+		else
+			p->unsure |= OF_TCP;
+	} else if (p->protocol == IPPROTO_ICMP && p->version == 4) {
+		if (!(config.used & OF_ICMP))
+			return;
+		if (has(p, 8))
+			icmp(p, 8, 0);
+		else
+			p->unsure |= OF_ICMP;
+	} else if (p->protocol == IPPROTO_ICMPV6 && p->version == 6) {
+		if (!(config.used & OF_ICMP6))
+			return;
+		if (has(p, 8))
+			icmp(p, 128, 129);
+		else
+			p->unsure |= OF_ICMP6;
+	}
+}
+
+/* link looks behind the VLAN tags; false if the type is not to be seen. */
+static __always_inline bool link(struct packet *p, struct ethhdr *eth, __be16 *type)
+{
+	*type = eth->h_proto;
+	p->ip = eth + 1;
 #pragma unroll
 	for (int i = 0; i < MAX_TAGS; i++) {
-		if (proto != bpf_htons(ETH_P_8021Q) && proto != bpf_htons(ETH_P_8021AD))
+		if (*type != bpf_htons(ETH_P_8021Q) && *type != bpf_htons(ETH_P_8021AD))
 			break;
-		struct vlan_header *tag = pos;
-		if ((void *)(tag + 1) > end)
+		struct vlan_header *tag = p->ip;
+		if ((void *)(tag + 1) > p->end) {
+			p->unsure = OF_TAG;
 			return false;
-		proto = tag->proto;
-		pos = tag + 1;
+		}
+		__u32 id = bpf_ntohs(tag->tci) & 0xfff;
+		if (config.vlan && id == config.vlan)
+			p->hits |= RULE(VLAN);
+		if (config.no_vlan && id == config.no_vlan)
+			p->hits |= EXCEPTION(VLAN);
+		*type = tag->proto;
+		p->ip = tag + 1;
 	}
-	if (proto == bpf_htons(ETH_P_IP))
-		return ipv4(pos, end);
-	if (proto == bpf_htons(ETH_P_IPV6))
-		return ipv6(pos, end);
-	return false;
+	if (*type == bpf_htons(ETH_P_8021Q) || *type == bpf_htons(ETH_P_8021AD)) {
+		p->unsure = OF_TYPE;
+		return false;
+	}
+	return true;
+}
+
+/* network does what can be done without a search. */
+static __always_inline void network(struct packet *p, struct ethhdr *eth)
+{
+	__be16 type;
+	bool good;
+
+	if (!link(p, eth, &type)) {
+		p->ip = 0;
+		return;
+	}
+	if (config.used & (RULE(ETHERTYPES) | RULE(MANAGEMENT)))
+		p->numbers = numbers[bpf_ntohs(type)] & NUMBER(ETHERTYPES);
+	if (!(config.used & OF_IP)) {
+		p->ip = 0;
+		return;
+	}
+	if (type == bpf_htons(ETH_P_IP)) {
+		good = ipv4(p);
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		good = ipv6(p);
+	} else {
+		p->ip = 0;
+		return;
+	}
+	if (good) {
+		transport(p);
+	} else {
+		p->unsure = OF_IP;
+		p->ip = 0;
+	}
+}
+
+/* found takes what the table of numbers said into the hits. */
+static __always_inline void found(struct packet *p)
+{
+	p->hits |= (p->numbers & 31) | (p->numbers >> 5 & 31) << 16;
+	if (p->numbers >> 10)
+		p->hits |= EXCEPTION(MANAGEMENT);
+}
+
+/* flow looks for the packet's flow, with and without what a flow may leave open:
+ * bit 0 of config.flow_shapes is for any protocol, bit 1 for any ports, bit 2 for
+ * a source port, bit 3 for a destination port, bit 4 for both. An entry without
+ * ports says UNSURE for an exception that has some. */
+static __always_inline void flow(struct packet *p, struct flow *key)
+{
+	bool unsure = p->protocol == NO_PROTOCOL ||
+		      (!p->ported && (p->protocol == IPPROTO_UDP || p->protocol == IPPROTO_TCP));
+	__u32 mask = BOTH(FLOWS) | (unsure ? EXCEPTION(UNSURE) : 0);
+	__u32 *hits;
+
+#pragma unroll
+	for (int shape = 0; shape < 5; shape++) {
+		if (!(config.flow_shapes & 1 << shape))
+			continue;
+		if (shape >= 1 && p->protocol == NO_PROTOCOL)
+			return;
+		if (shape >= 2 && !p->ported)
+			return;
+		key->protocol = shape >= 1 ? p->protocol : 0;
+		key->source_port = shape == 2 || shape == 4 ? p->source_port : 0;
+		key->destination_port = shape >= 3 ? p->destination_port : 0;
+		hits = bpf_map_lookup_elem(&flows, key);
+		if (hits)
+			p->hits |= *hits & (shape == 0 && p->protocol != NO_PROTOCOL ? BOTH(FLOWS) : mask);
+	}
+}
+
+static __always_inline void search4(struct packet *p)
+{
+	struct iphdr *ip = p->ip;
+	struct flow key = { .version = 4 };
+
+	if (config.used & (RULE(SOURCES) | RULE(FLOWS))) {
+		__u32 hits = find(&ranges4, config.top4, bpf_ntohl(ip->saddr));
+		p->hits |= hits & BOTH(SOURCES);
+		if (config.used & RULE(FLOWS) && hits & RULE(FLOWS)) {
+			key.source[0] = ip->saddr;
+			key.destination[0] = ip->daddr;
+			flow(p, &key);
+		}
+	}
+	if (config.used & RULE(DESTINATIONS))
+		p->hits |= find(&ranges4, config.top4, bpf_ntohl(ip->daddr)) & BOTH(DESTINATIONS);
+}
+
+static __always_inline __u32 search6_of(struct in6_addr *a)
+{
+	__u32 *word = (__u32 *)a; /* IPv6 headers are aligned to 2 bytes */
+
+	return find6(config.top6, (__u64)bpf_ntohl(word[0]) << 32 | bpf_ntohl(word[1]),
+		     (__u64)bpf_ntohl(word[2]) << 32 | bpf_ntohl(word[3]));
+}
+
+static __always_inline void search6(struct packet *p)
+{
+	struct ipv6hdr *ip = p->ip;
+	struct flow key = { .version = 6 };
+
+	if (config.used & (RULE(SOURCES) | RULE(FLOWS))) {
+		__u32 hits = search6_of(&ip->saddr);
+		p->hits |= hits & BOTH(SOURCES);
+		if (config.used & RULE(FLOWS) && hits & RULE(FLOWS)) {
+			__builtin_memcpy(key.source, &ip->saddr, 16);
+			__builtin_memcpy(key.destination, &ip->daddr, 16);
+			flow(p, &key);
+		}
+	}
+	if (config.used & RULE(DESTINATIONS))
+		p->hits |= search6_of(&ip->daddr) & BOTH(DESTINATIONS);
+}
+
+static __always_inline void search(struct packet *p, struct ethhdr *eth)
+{
+	if (config.used & RULE(MACS)) {
+		__u8 *a = eth->h_dest;
+		__u64 mac = (__u64)a[0] << 40 | (__u64)a[1] << 32 | (__u64)a[2] << 24 | a[3] << 16 | a[4] << 8 | a[5];
+		p->hits |= find(&macs, config.top_mac, mac);
+	}
+	if (!p->ip)
+		return;
+	if (config.top4 && p->version == 4)
+		search4(p);
+	if (config.top6 && p->version == 6)
+		search6(p);
+}
+
+/* judge returns the hits of a packet. */
+static __always_inline __u32 judge(struct xdp_md *ctx)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct packet p = { .end = (void *)(long)ctx->data_end, .hits = config.rules & RULE(ALL) };
+
+	if ((void *)(eth + 1) > p.end)
+		return p.hits | EXCEPTION(UNSURE);
+	network(&p, eth);
+	found(&p);
+	if (p.unsure & config.exceptions)
+		p.hits |= EXCEPTION(UNSURE);
+	p.hits &= config.rules | config.exceptions << 16 | EXCEPTION(UNSURE);
+	if (config.used & SEARCHED) {
+		/* Is it decided yet? */
+		if (p.hits & 0xffff ? p.hits >> 16 || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
+			return p.hits;
+		search(&p, eth);
+	}
+	return p.hits;
+}
+
+/* first is the number of the lowest bit, by a de Bruijn sequence. */
+static __always_inline __u32 first(__u32 set)
+{
+	return bit_number[(set & -set) * 0x077cb531u >> 27];
+}
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *packets = bpf_map_lookup_elem(&counters, &which);
+
+	if (packets)
+		++*packets;
 }
 
 static __always_inline int redirect(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	__u32 hits = config.parse ? judge(ctx) : config.rules & RULE(ALL);
+	__u32 rules = hits & 0xffff, exceptions = hits >> 16;
+	int action;
 
-	if (!match_all && !ethernet(data, end))
+	if (!rules) {
+		count(PASSED);
 		return XDP_PASS;
+	}
+	if (exceptions) {
+		count(EXCEPTED + first(exceptions));
+		return XDP_PASS;
+	}
+	if (config.dry_run)
+		return XDP_REDIRECT;
 	/* XDP_PASS is the answer for an empty slot (kernel 5.3). */
-	return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+	action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+	count((action == XDP_REDIRECT ? MATCHED : NO_SOCKET) + (config.parse ? first(rules) : ALL));
+	return action;
 }
 
 /* Takes packets of several buffers (jumbo frames in native mode, coalesced

@@ -1,6 +1,9 @@
 package bpf
 
-import "math/bits"
+import (
+	"math/bits"
+	"strings"
+)
 
 // A rule is a field of Filter that says which packets match. Its number is its
 // bit in a ruleSet, and its place among the counters; both are enum rule in
@@ -28,11 +31,24 @@ const (
 
 var ruleNames = [rules]string{
 	"UDPPorts", "UDPSourcePorts", "TCPPorts", "TCPSourcePorts", "EtherTypes", "Ping", "Protocols", "VLAN",
-	"Sources", "Destinations", "MACs", "Flows", "All", "KeepManagement", "(in doubt)",
+	"Sources", "Destinations", "MACs", "Flows", "All", "KeepManagement", "Except (in doubt)",
 }
 
 // String is the name of the field.
 func (r rule) String() string { return ruleNames[r] }
+
+// exception is its name as an exception.
+func (r rule) exception() string {
+	if r == ruleManagement || r == ruleUnsure {
+		return r.String()
+	}
+	return "Except." + r.String()
+}
+
+// isException tells those names.
+func isException(name string) bool {
+	return strings.HasPrefix(name, "Except") || name == ruleManagement.String()
+}
 
 // A ruleSet has a bit per rule.
 type ruleSet uint32
@@ -64,4 +80,19 @@ func (f *Filter) rules() ruleSet {
 		}
 	}
 	return s
+}
+
+// sets are the rules of f, All too, and its exceptions.
+func (f *Filter) sets() (matching, exceptions ruleSet) {
+	matching = f.rules()
+	if f.All {
+		matching |= 1 << ruleAll
+	}
+	if f.Except != nil {
+		exceptions = f.Except.rules()
+	}
+	if f.KeepManagement {
+		exceptions |= 1 << ruleManagement
+	}
+	return matching, exceptions
 }
