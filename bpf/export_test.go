@@ -34,3 +34,8 @@ func XDPQuery(ifname string) (native, generic uint32, err error) {
 	}
 	return xdpQuery(device.Index)
 }
+
+// NewMatcher loads a filter once, to match many packets.
+func NewMatcher(f *Filter) (*matcher, error)         { return newMatcher(f) }
+func (m *matcher) Match(packet []byte) (bool, error) { return m.match(packet) }
+func (m *matcher) Close()                            { m.close() }

@@ -187,36 +187,6 @@ func TestFilterReadsWell(t *testing.T) {
 	assert.Equal(t, "5 UDP ports", bpf.Filter{UDPPorts: []uint16{1, 3, 5, 7, 9}}.String())
 }
 
-// BenchmarkFilter is what the program costs a packet, on top of the driver.
-func BenchmarkFilter(b *testing.B) {
-	datagram := udpTo(53, "payload")
-	for _, c := range []struct {
-		name    string
-		options bpf.Options
-		packet  []byte
-	}{
-		{"all", everything, ethernet(typeIPv4, ipv4(udp, 0, nil, datagram))},
-		{"IPv4", udpPorts(53), ethernet(typeIPv4, ipv4(udp, 0, nil, datagram))},
-		{"IPv6", udpPorts(53), ethernet(typeIPv6, ipv6(udp, datagram))},
-		{"QinQ", udpPorts(53), ethernet(typeQinQ, tag(typeVLAN, tag(typeIPv4, ipv4(udp, 0, nil, datagram))))},
-		{"IPv4 unmatched", udpPorts(54), ethernet(typeIPv4, ipv4(udp, 0, nil, datagram))},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			a, _ := testns.Veth{}.Make(b)
-			p := attach(b, a, c.options)
-			require.NoError(b, register(b, p.FileDescriptor(), 0))
-			const runs = 50_000 // the answer is in whole nanoseconds
-			var sum uint32
-			for range b.N {
-				_, duration := testRun(b, p, c.packet, runs)
-				sum += duration
-			}
-			b.ReportMetric(float64(sum)/float64(b.N), "ns/packet")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
-}
-
 func poke(packet []byte, at int, value byte) []byte {
 	packet[at] = value
 	return packet

@@ -50,12 +50,13 @@ func sysBPF(command int, attr unsafe.Pointer, size uintptr) (int, error) {
 // verdict runs the program on packet as if it had come in by queue 0.
 func verdict(t testing.TB, p *bpf.Program, packet []byte) uint32 {
 	t.Helper()
-	result, _ := testRun(t, p, packet, 1)
+	result, _ := runProg(t, p.ProgFD(), packet, 1)
 	return result
 }
 
-// testRun does so repeatedly and returns the nanoseconds of one run as well.
-func testRun(t testing.TB, p *bpf.Program, packet []byte, repeat int) (result, duration uint32) {
+// runProg runs a program repeatedly and returns the nanoseconds of one run as
+// well.
+func runProg(t testing.TB, prog int, packet []byte, repeat int) (result, duration uint32) {
 	t.Helper()
 	attr := struct {
 		prog, result      uint32
@@ -66,7 +67,7 @@ func testRun(t testing.TB, p *bpf.Program, packet []byte, repeat int) (result, d
 		ctx, ctxResult    unsafe.Pointer
 		flags, cpu, batch uint32
 		_                 uint32
-	}{prog: uint32(p.ProgFD()), sizeIn: uint32(len(packet)), in: unsafe.Pointer(&packet[0]), repeat: uint32(repeat)}
+	}{prog: uint32(prog), sizeIn: uint32(len(packet)), in: unsafe.Pointer(&packet[0]), repeat: uint32(repeat)}
 	_, err := sysBPF(unix.BPF_PROG_TEST_RUN, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	for err == unix.EINTR { // a long run, and the Go scheduler's signal
 		_, err = sysBPF(unix.BPF_PROG_TEST_RUN, unsafe.Pointer(&attr), unsafe.Sizeof(attr))

@@ -152,11 +152,11 @@ func (i *image) configure(t *tables) error {
 	if err := i.module.InitGlobalVariable("protocols", t.protocols); err != nil {
 		return err
 	}
-	numbers, err := i.module.GetMap(".bss")
+	zeroes, err := i.module.GetMap(".bss")
 	if err != nil {
 		return err
 	}
-	if err = numbers.SetInitialValue(unsafe.Pointer(t.numbers)); err != nil {
+	if err = zeroes.SetInitialValue(unsafe.Pointer(t.bss)); err != nil {
 		return err
 	}
 	for _, c := range t.contents() {

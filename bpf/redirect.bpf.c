@@ -70,7 +70,7 @@ const volatile struct {
 	__u32 rules, exceptions; /* which there are */
 	__u32 used;              /* both together */
 	__u32 parse;             /* not 0: packets have to be looked at */
-	__u32 top4, top6, top_mac; /* where the binary searches begin, see find; 0: no table */
+	__u32 top4, top6, top_mac; /* the first step of the searches, see find; 0: no table */
 	__u32 flow_shapes;       /* see flow() */
 	__u32 vlan, no_vlan;     /* VLAN and Except.VLAN; 0: none */
 	__u32 dry_run;           /* answer XDP_REDIRECT for a match, but do nothing */
@@ -86,9 +86,16 @@ const volatile __u8 bit_number[32] = {
 
 /* What a 16-bit number is the rules': as a UDP destination port, UDP source
  * port, TCP destination port, TCP source port and EtherType, in the order of enum
- * rule; five bits for the rules, five for the exceptions, five for management. */
+ * rule; five bits for the rules, five for the exceptions, five for management;
+ * and one bit if it is the end of a MAC address. */
 __u16 numbers[65536];
 #define NUMBER(rule) ((1 | 1 << 5 | 1 << 10) << (rule))
+#define NUMBER_MAC (1 << 15)
+
+/* Where the search for an IPv4 address begins in ranges4, by its first 16 bits:
+ * the range with their first address, and above START_STEP the first step. */
+__u32 starts[65536];
+#define START_STEP 24
 
 /* One slot per receive queue. It belongs to the Program, whatever its filter, as
  * do the counters; bpf.Attach makes both. */
@@ -174,48 +181,67 @@ struct packet {
 };
 #define NO_PROTOCOL 256
 
-/* Verifier and compiler take it for a number of which nothing is known. */
-#define hide(number) asm volatile("" : "+r"(number))
-
-/* find returns the hits of the range that value is in. It tries the steps top,
- * top/2 ... 1. A branch instead of the mask would make the verifier follow every
- * way through the table. */
-static __always_inline __u32 find(void *map, __u32 top, __u64 value)
+/* forget returns number, and the verifier no longer knows anything of it: it does
+ * not follow half of what it saw stored. Between the program's parts all goes
+ * through here, or it would follow every way through one part for every way
+ * through the part before. (A function of its own does the same, but to return
+ * from one takes 10 ns where the CPU has to be guarded against return
+ * speculation.) */
+static __always_inline __u32 forget(__u32 number)
 {
-	__u32 at = 0;
+	volatile __u64 stored = (__u64)number << 32 | 1;
 
-	for (; top; top >>= 1) {
-		__u32 next = at + top;
-		struct range *r = bpf_map_lookup_elem(map, &next);
-		if (!r)
-			continue;
-		__u64 before = (__s64)(value - r->start) >> 63;
-		hide(before);
-		at += top & ~before;
+	return ((volatile __u32 *)&stored)[1];
+}
+
+/* find returns the hits of the range that value is in, which is not before the
+ * one at. It tries the steps step, step/2 ... 1. */
+static __always_inline __u32 find(void *map, __u32 at, __u32 step, __u64 value)
+{
+	struct range *r;
+
+	for (; step; step >>= 1) {
+		__u32 next = at + step;
+		r = bpf_map_lookup_elem(map, &next);
+		if (r && r->start <= value)
+			at = next;
 	}
-	struct range *r = bpf_map_lookup_elem(map, &at);
+	r = bpf_map_lookup_elem(map, &at);
 	return r ? r->hits : 0;
 }
 
-static __always_inline __u32 find6(__u32 top, __u64 high, __u64 low)
+static __always_inline __u32 find4(__be32 address)
 {
-	__u32 at = 0;
+	__u32 value = bpf_ntohl(address), start = starts[value >> 16];
+	__u32 step = (1u << (start >> START_STEP) >> 1) & 0xffffff;
 
-	for (; top; top >>= 1) {
-		__u32 next = at + top;
-		struct range6 *r = bpf_map_lookup_elem(&ranges6, &next);
-		if (!r)
-			continue;
-		/* The borrow of a subtraction of 128 bits. */
-		__u64 below = low - r->low;
-		__u64 borrow = ((~low & r->low) | ((~low | r->low) & below)) >> 63;
-		below = high - r->high - borrow;
-		__u64 before = (__s64)((~high & r->high) | ((~high | r->high) & below)) >> 63;
-		hide(before);
-		at += top & ~before;
+	return find(&ranges4, start & ((1u << START_STEP) - 1), step, value);
+}
+
+static __always_inline __u32 find6(struct in6_addr *a)
+{
+	__u32 *word = (__u32 *)a, at = forget(0);
+	__u64 high = (__u64)bpf_ntohl(word[0]) << 32 | bpf_ntohl(word[1]);
+	__u64 low = (__u64)bpf_ntohl(word[2]) << 32 | bpf_ntohl(word[3]);
+	struct range6 *r;
+
+	for (__u32 step = config.top6; step; step >>= 1) {
+		__u32 next = at + step;
+		r = bpf_map_lookup_elem(&ranges6, &next);
+		if (r && (r->high < high || (r->high == high && r->low <= low)))
+			at = next;
 	}
-	struct range6 *r = bpf_map_lookup_elem(&ranges6, &at);
+	r = bpf_map_lookup_elem(&ranges6, &at);
 	return r ? r->hits : 0;
+}
+
+static __always_inline __u32 find_mac(__u8 *a)
+{
+	__u32 end = a[4] << 8 | a[5];
+
+	if (!(numbers[end] & NUMBER_MAC))
+		return 0;
+	return find(&macs, forget(0), config.top_mac, (__u64)a[0] << 40 | (__u64)a[1] << 32 | (__u64)a[2] << 24 | a[3] << 16 | end);
 }
 
 /* ipv4 finds protocol and transport header; false if the header is no good. */
@@ -243,39 +269,51 @@ static __always_inline bool extension(__u8 next)
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT;
 }
 
-/* upper finds protocol and transport header behind IPv6's extension headers;
- * false if it cannot. A fragment header that all of the datagram is behind is
- * like the others. */
-static __always_inline bool upper(struct packet *p, __u8 next)
+/* What upper returns: the transport header's offset in the packet, the protocol,
+ * whether the packet is a fragment; and how many bytes are left in 16 more bits. */
+#define UPPER_OFFSET 0xffff
+#define UPPER_PROTOCOL(found) ((found) >> 16 & 0xff)
+#define UPPER_FRAGMENT (1 << 24)
+#define UPPER_LEFT(found) ((found) >> 32)
+
+/* upper goes from the header next, at offset, behind IPv6's extension headers; 0
+ * if it cannot. A fragment header that all of the datagram is behind is like the
+ * others. The verifier looks at it once, for it is a function that may be called
+ * with anything. */
+__attribute__((noinline)) __u64 upper(struct xdp_md *ctx, __u32 offset, __u32 next, __u32 left)
 {
-#pragma unroll
-	for (int i = 0; i < MAX_EXTS; i++) {
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u64 fragment = 0;
+
+	if (!(config.used & (OF_PROTOCOL | RULE(FLOWS))))
+		return 0;
+	for (int i = 0; i < MAX_EXTS && !fragment; i++) {
 		if (!extension(next))
 			break;
-		struct ipv6_opt_hdr *ext = p->transport;
-		if ((void *)(ext + 1) > p->end)
-			return false;
+		struct ipv6_opt_hdr *ext = data + (offset & 0x3fff);
+		if ((void *)(ext + 1) > end)
+			return 0;
 		__u32 len = (ext->hdrlen + 1) * 8;
 		if (next == IPPROTO_FRAGMENT) {
-			struct fragment_header *f = p->transport;
-			if ((void *)(f + 1) > p->end)
-				return false;
-			p->fragment = f->offset & bpf_htons(IP6_FRAGMENT);
+			struct fragment_header *f = (void *)ext;
+			if ((void *)(f + 1) > end)
+				return 0;
+			if (f->offset & bpf_htons(IP6_FRAGMENT))
+				fragment = UPPER_FRAGMENT;
 			len = sizeof(*f);
 		}
-		if (p->left < len)
-			return false;
-		p->left -= len;
-		p->transport += len;
+		if (left < len)
+			return 0;
+		left -= len;
+		offset += len;
 		next = ext->nexthdr;
-		if (p->fragment)
-			break;
 	}
-	p->protocol = next;
-	return !extension(next);
+	if (extension(next))
+		return 0;
+	return offset | (__u64)next << 16 | fragment | (__u64)left << 32;
 }
 
-static __always_inline bool ipv6(struct packet *p)
+static __always_inline bool ipv6(struct xdp_md *ctx, struct packet *p)
 {
 	struct ipv6hdr *ip = p->ip;
 
@@ -284,8 +322,15 @@ static __always_inline bool ipv6(struct packet *p)
 	p->version = 6;
 	p->left = bpf_ntohs(ip->payload_len);
 	p->transport = ip + 1;
-	if (!upper(p, ip->nexthdr))
-		p->protocol = NO_PROTOCOL;
+	p->protocol = ip->nexthdr;
+	if (config.used & (OF_PROTOCOL | RULE(FLOWS)) && extension(ip->nexthdr)) {
+		void *data = (void *)(long)ctx->data;
+		__u64 found = upper(ctx, p->transport - data, ip->nexthdr, p->left);
+		p->transport = data + (found & UPPER_OFFSET & 0x3fff);
+		p->left = UPPER_LEFT(found);
+		p->protocol = found ? UPPER_PROTOCOL(found) : NO_PROTOCOL;
+		p->fragment = found & UPPER_FRAGMENT;
+	}
 	return true;
 }
 
@@ -391,7 +436,7 @@ static __always_inline bool link(struct packet *p, struct ethhdr *eth, __be16 *t
 }
 
 /* network does what can be done without a search. */
-static __always_inline void network(struct packet *p, struct ethhdr *eth)
+static __always_inline void network(struct xdp_md *ctx, struct packet *p, struct ethhdr *eth)
 {
 	__be16 type;
 	bool good;
@@ -409,7 +454,7 @@ static __always_inline void network(struct packet *p, struct ethhdr *eth)
 	if (type == bpf_htons(ETH_P_IP)) {
 		good = ipv4(p);
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
-		good = ipv6(p);
+		good = ipv6(ctx, p);
 	} else {
 		p->ip = 0;
 		return;
@@ -422,111 +467,120 @@ static __always_inline void network(struct packet *p, struct ethhdr *eth)
 	}
 }
 
-/* found takes what the table of numbers said into the hits. */
-static __always_inline void found(struct packet *p)
-{
-	p->hits |= (p->numbers & 31) | (p->numbers >> 5 & 31) << 16;
-	if (p->numbers >> 10)
-		p->hits |= EXCEPTION(MANAGEMENT);
-}
+/* What search is told of a packet. */
+#define AT_IP 0xff /* the IP header's offset, 0 without */
+#define AT_PORTED (1 << 8)
+#define AT_IPV6 (1 << 9)
+#define AT_PROTOCOL(where) ((where) >> 16) /* maybe NO_PROTOCOL */
 
 /* flow looks for the packet's flow, with and without what a flow may leave open:
  * bit 0 of config.flow_shapes is for any protocol, bit 1 for any ports, bit 2 for
  * a source port, bit 3 for a destination port, bit 4 for both. An entry without
  * ports says UNSURE for an exception that has some. */
-static __always_inline void flow(struct packet *p, struct flow *key)
+static __always_inline __u32 flow(struct flow *key, __u32 where, __u32 ports)
 {
-	bool unsure = p->protocol == NO_PROTOCOL ||
-		      (!p->ported && (p->protocol == IPPROTO_UDP || p->protocol == IPPROTO_TCP));
-	__u32 mask = BOTH(FLOWS) | (unsure ? EXCEPTION(UNSURE) : 0);
-	__u32 *hits;
+	__u32 protocol = AT_PROTOCOL(where), hits = 0, *found;
+	bool ported = where & AT_PORTED;
 
-#pragma unroll
-	for (int shape = 0; shape < 5; shape++) {
-		if (!(config.flow_shapes & 1 << shape))
-			continue;
-		if (shape >= 1 && p->protocol == NO_PROTOCOL)
-			return;
-		if (shape >= 2 && !p->ported)
-			return;
-		key->protocol = shape >= 1 ? p->protocol : 0;
-		key->source_port = shape == 2 || shape == 4 ? p->source_port : 0;
-		key->destination_port = shape >= 3 ? p->destination_port : 0;
-		hits = bpf_map_lookup_elem(&flows, key);
-		if (hits)
-			p->hits |= *hits & (shape == 0 && p->protocol != NO_PROTOCOL ? BOTH(FLOWS) : mask);
+	if (config.flow_shapes & 1) {
+		found = bpf_map_lookup_elem(&flows, key);
+		if (found)
+			hits = *found & (protocol == NO_PROTOCOL ? BOTH(FLOWS) | EXCEPTION(UNSURE) : BOTH(FLOWS));
 	}
+	if (protocol == NO_PROTOCOL)
+		return hits;
+	key->protocol = protocol;
+	if (config.flow_shapes & 2) {
+		bool unsure = !ported && (protocol == IPPROTO_UDP || protocol == IPPROTO_TCP);
+		found = bpf_map_lookup_elem(&flows, key);
+		if (found)
+			hits |= *found & (unsure ? BOTH(FLOWS) | EXCEPTION(UNSURE) : BOTH(FLOWS));
+	}
+	if (!ported)
+		return hits;
+#pragma unroll
+	for (int shape = 1; shape <= 3; shape++) {
+		if (!(config.flow_shapes & 2 << shape))
+			continue;
+		key->source_port = shape & 1 ? ports & 0xffff : 0;
+		key->destination_port = shape & 2 ? ports >> 16 : 0;
+		found = bpf_map_lookup_elem(&flows, key);
+		if (found)
+			hits |= *found & BOTH(FLOWS);
+	}
+	return hits;
 }
 
-static __always_inline void search4(struct packet *p)
+static __always_inline __u32 search4(struct iphdr *ip, __u32 where, __u32 ports)
 {
-	struct iphdr *ip = p->ip;
-	struct flow key = { .version = 4 };
+	__u32 hits = 0;
 
 	if (config.used & (RULE(SOURCES) | RULE(FLOWS))) {
-		__u32 hits = find(&ranges4, config.top4, bpf_ntohl(ip->saddr));
-		p->hits |= hits & BOTH(SOURCES);
-		if (config.used & RULE(FLOWS) && hits & RULE(FLOWS)) {
-			key.source[0] = ip->saddr;
-			key.destination[0] = ip->daddr;
-			flow(p, &key);
+		__u32 found = find4(ip->saddr);
+		hits = found & BOTH(SOURCES);
+		if (config.used & RULE(FLOWS) && found & RULE(FLOWS)) {
+			struct flow key = { .version = 4, .source[0] = ip->saddr, .destination[0] = ip->daddr };
+			hits |= flow(&key, where, ports);
 		}
 	}
 	if (config.used & RULE(DESTINATIONS))
-		p->hits |= find(&ranges4, config.top4, bpf_ntohl(ip->daddr)) & BOTH(DESTINATIONS);
+		hits |= find4(ip->daddr) & BOTH(DESTINATIONS);
+	return hits;
 }
 
-static __always_inline __u32 search6_of(struct in6_addr *a)
+static __always_inline __u32 search6(struct ipv6hdr *ip, __u32 where, __u32 ports)
 {
-	__u32 *word = (__u32 *)a; /* IPv6 headers are aligned to 2 bytes */
-
-	return find6(config.top6, (__u64)bpf_ntohl(word[0]) << 32 | bpf_ntohl(word[1]),
-		     (__u64)bpf_ntohl(word[2]) << 32 | bpf_ntohl(word[3]));
-}
-
-static __always_inline void search6(struct packet *p)
-{
-	struct ipv6hdr *ip = p->ip;
-	struct flow key = { .version = 6 };
+	__u32 hits = 0;
 
 	if (config.used & (RULE(SOURCES) | RULE(FLOWS))) {
-		__u32 hits = search6_of(&ip->saddr);
-		p->hits |= hits & BOTH(SOURCES);
-		if (config.used & RULE(FLOWS) && hits & RULE(FLOWS)) {
+		__u32 found = find6(&ip->saddr);
+		hits = found & BOTH(SOURCES);
+		if (config.used & RULE(FLOWS) && found & RULE(FLOWS)) {
+			struct flow key = { .version = 6 };
 			__builtin_memcpy(key.source, &ip->saddr, 16);
 			__builtin_memcpy(key.destination, &ip->daddr, 16);
-			flow(p, &key);
+			hits |= flow(&key, where, ports);
 		}
 	}
 	if (config.used & RULE(DESTINATIONS))
-		p->hits |= search6_of(&ip->daddr) & BOTH(DESTINATIONS);
+		hits |= find6(&ip->daddr) & BOTH(DESTINATIONS);
+	return hits;
 }
 
-static __always_inline void search(struct packet *p, struct ethhdr *eth)
+/* search returns the hits of what takes a search: MAC and IP addresses, flows. */
+static __always_inline __u32 search(struct xdp_md *ctx, __u32 where, __u32 ports)
 {
-	if (config.used & RULE(MACS)) {
-		__u8 *a = eth->h_dest;
-		__u64 mac = (__u64)a[0] << 40 | (__u64)a[1] << 32 | (__u64)a[2] << 24 | a[3] << 16 | a[4] << 8 | a[5];
-		p->hits |= find(&macs, config.top_mac, mac);
-	}
-	if (!p->ip)
-		return;
-	if (config.top4 && p->version == 4)
-		search4(p);
-	if (config.top6 && p->version == 6)
-		search6(p);
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	void *ip = data + (where & AT_IP);
+	__u32 hits = 0;
+
+	if ((void *)(eth + 1) > end)
+		return 0;
+	if (config.used & RULE(MACS))
+		hits = find_mac(eth->h_dest) & BOTH(MACS);
+	if (!(where & AT_IP))
+		return hits;
+	if (config.top6 && where & AT_IPV6 && ip + sizeof(struct ipv6hdr) <= end)
+		hits |= search6(ip, where, ports);
+	if (config.top4 && !(where & AT_IPV6) && ip + sizeof(struct iphdr) <= end)
+		hits |= search4(ip, where, ports);
+	return hits;
 }
 
 /* judge returns the hits of a packet. */
 static __always_inline __u32 judge(struct xdp_md *ctx)
 {
-	struct ethhdr *eth = (void *)(long)ctx->data;
+	void *data = (void *)(long)ctx->data;
+	struct ethhdr *eth = data;
 	struct packet p = { .end = (void *)(long)ctx->data_end, .hits = config.rules & RULE(ALL) };
 
 	if ((void *)(eth + 1) > p.end)
 		return p.hits | EXCEPTION(UNSURE);
-	network(&p, eth);
-	found(&p);
+	network(ctx, &p, eth);
+	p.hits |= (p.numbers & 31) | (p.numbers >> 5 & 31) << 16;
+	if (p.numbers >> 10)
+		p.hits |= EXCEPTION(MANAGEMENT);
 	if (p.unsure & config.exceptions)
 		p.hits |= EXCEPTION(UNSURE);
 	p.hits &= config.rules | config.exceptions << 16 | EXCEPTION(UNSURE);
@@ -534,7 +588,10 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 		/* Is it decided yet? */
 		if (p.hits & 0xffff ? p.hits >> 16 || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
 			return p.hits;
-		search(&p, eth);
+		__u32 where = (p.ip ? p.ip - data : 0) | (p.version == 6 ? AT_IPV6 : 0) | (p.ported ? AT_PORTED : 0) | p.protocol << 16;
+		__u32 ports = p.source_port | (__u32)p.destination_port << 16;
+		__u32 hits = forget(p.hits);
+		return hits | search(ctx, forget(where), forget(ports));
 	}
 	return p.hits;
 }
@@ -555,7 +612,7 @@ static __always_inline void count(__u32 which)
 
 static __always_inline int redirect(struct xdp_md *ctx)
 {
-	__u32 hits = config.parse ? judge(ctx) : config.rules & RULE(ALL);
+	__u32 hits = config.parse ? forget(judge(ctx)) : config.rules & RULE(ALL);
 	__u32 rules = hits & 0xffff, exceptions = hits >> 16;
 	int action;
 

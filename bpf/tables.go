@@ -19,12 +19,21 @@ const (
 type tables struct {
 	config    config
 	protocols [256]uint8
-	numbers   *[1 << 16]uint16
+	bss       *bss
 	ranges4   []span
 	macs      []span
 	ranges6   []span6
 	flows     map[flowKey]uint32
 }
+
+// bss is the section of that name: numbers and starts.
+type bss struct {
+	numbers [1 << 16]uint16
+	starts  [1 << 16]uint32
+}
+
+// numberMAC is the bit of numbers for the end of a MAC address.
+const numberMAC = 1 << 15
 
 // config is the program's variable of that name.
 type config struct {
@@ -54,7 +63,7 @@ func (s side) hit(r rule) uint32 { return 1 << (int(r) + s.bit) }
 
 // newTables translates f, which has been checked.
 func newTables(f *Filter, dryRun bool) *tables {
-	t := &tables{numbers: new([1 << 16]uint16), flows: map[flowKey]uint32{}}
+	t := &tables{bss: new(bss), flows: map[flowKey]uint32{}}
 	c := &t.config
 	c.Rules, c.Exceptions = f.sets()
 	var prefixes4, prefixes6, macs []prefix
@@ -65,6 +74,7 @@ func newTables(f *Filter, dryRun bool) *tables {
 		}
 		for _, mac := range f.MACs {
 			macs = append(macs, macPrefix(mac, s.hit(ruleMACs)))
+			t.bss.numbers[binary.BigEndian.Uint16(mac[4:])] |= numberMAC
 		}
 		for _, p := range addressPrefixes(f, s) {
 			if p.wide {
@@ -91,6 +101,7 @@ func newTables(f *Filter, dryRun bool) *tables {
 	t.ranges4, c.Top4 = spans(prefixes4)
 	t.macs, c.TopMAC = spans(macs)
 	t.ranges6, c.Top6 = spans6(prefixes6)
+	t.setStarts()
 	if dryRun {
 		c.DryRun = 1
 	}
@@ -117,8 +128,30 @@ func (t *tables) setNumbers(f *Filter, s side) {
 		ruleEtherTypes: f.EtherTypes,
 	} {
 		for _, v := range values {
-			t.numbers[v] |= 1 << (r + s.number)
+			t.bss.numbers[v] |= 1 << (r + s.number)
 		}
+	}
+}
+
+// setStarts finds the range that each 2^16 IPv4 addresses begin in, and how many
+// steps it takes to go through the ranges up to their last one.
+func (t *tables) setStarts() {
+	if len(t.ranges4) == 0 {
+		return
+	}
+	at := 0
+	for i := range t.bss.starts {
+		next := uint64(i+1) << 16
+		for at+1 < len(t.ranges4) && t.ranges4[at+1].Start <= uint64(i)<<16 {
+			at++
+		}
+		last := at
+		for last+1 < len(t.ranges4) && t.ranges4[last+1].Start < next {
+			last++
+		}
+		const stepBits = 24
+		t.bss.starts[i] = uint32(at) | uint32(bits.Len(uint(last-at)))<<stepBits
+		at = last
 	}
 }
 
