@@ -96,7 +96,7 @@ type Program struct {
 	device *device
 	maps   *mapSet
 	image  *image
-	link   link
+	link   link // -1 before there is one
 	filter Filter
 	closed bool
 }
@@ -130,7 +130,7 @@ func attach(ifname string, o Options) (*Program, error) {
 	startCapture()
 	defer stopCapture()
 
-	p := &Program{ifname: ifname, filter: o.Filter.clone()}
+	p := &Program{ifname: ifname, filter: o.Filter.clone(), link: -1}
 	var err error
 	if p.device, err = openDevice(ifname); err != nil {
 		return nil, err
@@ -159,9 +159,11 @@ func (p *Program) start(mode Mode) error {
 	if p.image, err = load(newTables(&p.filter, false), p.maps); err != nil {
 		return err
 	}
-	if p.link, err = newLink(p.image.prog, p.device, mode); err != nil {
+	fd, err := linkCreate(p.image.prog.FileDescriptor(), p.device.index, mode)
+	if err != nil {
 		return p.device.explain(err, mode)
 	}
+	p.link = link(fd)
 	p.mode, err = p.device.attachedMode()
 	return err
 }
@@ -233,8 +235,8 @@ func (p *Program) Close() error {
 // release undoes what attach did, as far as it got.
 func (p *Program) release() error {
 	var err error
-	if p.link != nil {
-		err = destroyLink(p.link)
+	if p.link >= 0 {
+		err = p.link.destroy()
 	}
 	if p.image != nil {
 		p.image.close()

@@ -265,7 +265,7 @@ func verdictOf(prog, ifindex, queue int) (int, error) {
 	return int(result), errno(result)
 }
 
-// modeFlags are the XDP_FLAGS of a forced mode.
+// modeFlags are the XDP_FLAGS of a forced mode; Auto has none.
 var modeFlags = map[Mode]C.__u32{Native: C.XDP_FLAGS_DRV_MODE, Generic: C.XDP_FLAGS_SKB_MODE}
 
 // xdpDetach takes the program off the interface if it is still on it.

@@ -39,3 +39,6 @@ func XDPQuery(ifname string) (native, generic uint32, err error) {
 func NewMatcher(f *Filter) (*matcher, error)         { return newMatcher(f) }
 func (m *matcher) Match(packet []byte) (bool, error) { return m.match(packet) }
 func (m *matcher) Close()                            { m.close() }
+
+// FD is the program's descriptor.
+func (m *matcher) FD() int { return m.image.prog.FileDescriptor() }

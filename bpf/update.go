@@ -47,7 +47,7 @@ func (p *Program) update(f Filter) error {
 	if err != nil {
 		return err
 	}
-	if err = linkUpdate(p.link.FileDescriptor(), i.prog.FileDescriptor()); err != nil {
+	if err = linkUpdate(int(p.link), i.prog.FileDescriptor()); err != nil {
 		i.close()
 		if errors.Is(err, unix.ENOLINK) {
 			return fmt.Errorf("%w: the interface went away", unix.ENODEV)
