@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -52,16 +51,7 @@ func plainRedirect(tb testing.TB, xskMap int) (prog int) {
 		0x85 | 51<<32,             // bpf_redirect_map
 		0x95,
 	}
-	license := []byte("Dual BSD/GPL\x00")
-	load := struct {
-		kind, count   uint32
-		code, license unsafe.Pointer
-		_             [88]byte
-	}{kind: unix.BPF_PROG_TYPE_XDP, count: uint32(len(code)), code: unsafe.Pointer(&code[0]), license: unsafe.Pointer(&license[0])}
-	prog, err := sysBPF(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
-	require.NoError(tb, err)
-	tb.Cleanup(func() { unix.Close(prog) })
-	return prog
+	return loadProgram(tb, unix.BPF_PROG_TYPE_XDP, code)
 }
 
 // nanoseconds is what a packet costs in each of the programs, in a test run: the

@@ -99,6 +99,21 @@ func register(t testing.TB, xskMap, slot int) error {
 	return err
 }
 
+// loadProgram loads a program's instructions until t ends.
+func loadProgram(t testing.TB, kind uint32, code []uint64) (prog int) {
+	t.Helper()
+	license := []byte("Dual BSD/GPL\x00")
+	load := struct {
+		kind, count   uint32
+		code, license unsafe.Pointer
+		_             [88]byte
+	}{kind: kind, count: uint32(len(code)), code: unsafe.Pointer(&code[0]), license: unsafe.Pointer(&license[0])}
+	prog, err := sysBPF(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(prog) })
+	return prog
+}
+
 // foreign attaches somebody else's program, which passes everything.
 func foreign(t *testing.T, ifname, name string, flags uint32) {
 	t.Helper()
