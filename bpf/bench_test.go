@@ -2,14 +2,17 @@ package bpf_test
 
 import (
 	"encoding/binary"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
@@ -75,6 +78,55 @@ func nanoseconds(b *testing.B, packet []byte, progs ...int) []float64 {
 		medians[i] = t[0]
 	}
 	return medians
+}
+
+// BenchmarkFilterLive is what ten rules cost a packet from its sender, through
+// veth and the program, to the socket: the least of rounds that take turns with
+// the plain redirect on the same link.
+func BenchmarkFilterLive(b *testing.B) {
+	const rounds, bursts, burst = 40, 200, 64
+	packet := packetOf("4.0.5.1", "9.9.9.9", udp, ported(udp, 9, 9)) // of the seventh rule
+	for _, mode := range bothModes {
+		b.Run(mode.String(), func(b *testing.B) {
+			near, far := testns.Veth{}.Make(b)
+			p := attach(b, near, bpf.Options{Filter: tenRules(), Mode: mode})
+			umem, socket := open(b, near, 0)
+			require.NoError(b, socket.UpdateXSKMap(p))
+			wire := openTap(b, far)
+			plain := plainRedirect(b, p.FileDescriptor())
+			filter := p.ProgFD()
+			descs, addrs := make([]xsk.Desc, burst), make([]xsk.Addr, burst)
+			round := func(prog int) float64 {
+				require.NoError(b, bpf.LinkUpdate(p, prog))
+				begin := time.Now()
+				for range bursts {
+					for range burst / 2 {
+						wire.send(b, packet)
+					}
+					for got := 0; got < burst/2; {
+						_, n, err := socket.RxBurst(nil, descs)
+						require.NoError(b, err)
+						for i, d := range descs[:n] {
+							addrs[i] = d.Addr - d.Addr%xsk.Addr(umem.FrameSize())
+						}
+						socket.Fill.Produce(addrs[:n])
+						got += n
+					}
+				}
+				return float64(time.Since(begin).Nanoseconds()) / (bursts * burst / 2)
+			}
+			with, without := math.Inf(1), math.Inf(1)
+			for range b.N * rounds {
+				without = min(without, round(plain))
+				with = min(with, round(filter))
+			}
+			require.NoError(b, bpf.LinkUpdate(p, filter))
+			b.ReportMetric(without, "plain-ns")
+			b.ReportMetric(with, "ns/packet")
+			b.ReportMetric(with/without, "ratio")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
 // BenchmarkFilter is what a filter costs a packet, beside the plain redirect:

@@ -42,3 +42,6 @@ func (m *matcher) Close()                            { m.close() }
 
 // FD is the program's descriptor.
 func (m *matcher) FD() int { return m.image.prog.FileDescriptor() }
+
+// LinkUpdate puts another program in the place of p's.
+func LinkUpdate(p *Program, prog int) error { return linkUpdate(int(p.link), prog) }

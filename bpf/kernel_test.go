@@ -106,8 +106,13 @@ func loadProgram(t testing.TB, kind uint32, code []uint64) (prog int) {
 	load := struct {
 		kind, count   uint32
 		code, license unsafe.Pointer
-		_             [88]byte
+		_             [44]byte
+		attach        uint32 // for XDP, where libbpf says it too, so that links take either
+		_             [40]byte
 	}{kind: kind, count: uint32(len(code)), code: unsafe.Pointer(&code[0]), license: unsafe.Pointer(&license[0])}
+	if kind == unix.BPF_PROG_TYPE_XDP {
+		load.attach = unix.BPF_XDP
+	}
 	prog, err := sysBPF(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
 	require.NoError(t, err)
 	t.Cleanup(func() { unix.Close(prog) })
@@ -144,7 +149,7 @@ func foreign(t *testing.T, ifname, name string, flags uint32) {
 // tap sees; what it redirects, not.
 type tap int
 
-func openTap(t *testing.T, ifname string) tap {
+func openTap(t testing.TB, ifname string) tap {
 	t.Helper()
 	device, err := net.InterfaceByName(ifname)
 	require.NoError(t, err)
@@ -156,7 +161,7 @@ func openTap(t *testing.T, ifname string) tap {
 	return tap(fd)
 }
 
-func (s tap) send(t *testing.T, packet []byte) {
+func (s tap) send(t testing.TB, packet []byte) {
 	t.Helper()
 	_, err := unix.Write(int(s), packet)
 	require.NoError(t, err)
