@@ -198,16 +198,18 @@ static __always_inline __u32 forget(__u32 number)
  * one at. It tries the steps step, step/2 ... 1. */
 static __always_inline __u32 find(void *map, __u32 at, __u32 step, __u64 value)
 {
-	struct range *r;
+	struct range *r = bpf_map_lookup_elem(map, &at);
+	__u64 hits = r ? r->hits : 0;
 
 	for (; step; step >>= 1) {
 		__u32 next = at + step;
 		r = bpf_map_lookup_elem(map, &next);
-		if (r && r->start <= value)
+		if (r && r->start <= value) {
 			at = next;
+			hits = r->hits;
+		}
 	}
-	r = bpf_map_lookup_elem(map, &at);
-	return r ? r->hits : 0;
+	return hits;
 }
 
 static __always_inline __u32 find4(__be32 address)
@@ -223,16 +225,18 @@ static __always_inline __u32 find6(struct in6_addr *a)
 	__u32 *word = (__u32 *)a, at = forget(0);
 	__u64 high = (__u64)bpf_ntohl(word[0]) << 32 | bpf_ntohl(word[1]);
 	__u64 low = (__u64)bpf_ntohl(word[2]) << 32 | bpf_ntohl(word[3]);
-	struct range6 *r;
+	struct range6 *r = bpf_map_lookup_elem(&ranges6, &at);
+	__u64 hits = r ? r->hits : 0;
 
 	for (__u32 step = config.top6; step; step >>= 1) {
 		__u32 next = at + step;
 		r = bpf_map_lookup_elem(&ranges6, &next);
-		if (r && (r->high < high || (r->high == high && r->low <= low)))
+		if (r && (r->high < high || (r->high == high && r->low <= low))) {
 			at = next;
+			hits = r->hits;
+		}
 	}
-	r = bpf_map_lookup_elem(&ranges6, &at);
-	return r ? r->hits : 0;
+	return hits;
 }
 
 static __always_inline __u32 find_mac(__u8 *a)
@@ -511,6 +515,12 @@ static __always_inline __u32 flow(struct flow *key, __u32 where, __u32 ports)
 	return hits;
 }
 
+/* more is whether hits leave something to search for. */
+static __always_inline bool more(__u32 hits)
+{
+	return !(hits & 0xffff) || config.exceptions & SEARCHED;
+}
+
 static __always_inline __u32 search4(struct iphdr *ip, __u32 where, __u32 ports)
 {
 	__u32 hits = 0;
@@ -523,7 +533,7 @@ static __always_inline __u32 search4(struct iphdr *ip, __u32 where, __u32 ports)
 			hits |= flow(&key, where, ports);
 		}
 	}
-	if (config.used & RULE(DESTINATIONS))
+	if (config.used & RULE(DESTINATIONS) && more(hits))
 		hits |= find4(ip->daddr) & BOTH(DESTINATIONS);
 	return hits;
 }
@@ -542,7 +552,7 @@ static __always_inline __u32 search6(struct ipv6hdr *ip, __u32 where, __u32 port
 			hits |= flow(&key, where, ports);
 		}
 	}
-	if (config.used & RULE(DESTINATIONS))
+	if (config.used & RULE(DESTINATIONS) && more(hits))
 		hits |= find6(&ip->daddr) & BOTH(DESTINATIONS);
 	return hits;
 }
@@ -559,7 +569,7 @@ static __always_inline __u32 search(struct xdp_md *ctx, __u32 where, __u32 ports
 		return 0;
 	if (config.used & RULE(MACS))
 		hits = find_mac(eth->h_dest) & BOTH(MACS);
-	if (!(where & AT_IP))
+	if (!(where & AT_IP) || !more(hits))
 		return hits;
 	if (config.top6 && where & AT_IPV6 && ip + sizeof(struct ipv6hdr) <= end)
 		hits |= search6(ip, where, ports);
@@ -591,7 +601,7 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 		__u32 where = (p.ip ? p.ip - data : 0) | (p.version == 6 ? AT_IPV6 : 0) | (p.ported ? AT_PORTED : 0) | p.protocol << 16;
 		__u32 ports = p.source_port | (__u32)p.destination_port << 16;
 		__u32 hits = forget(p.hits);
-		return hits | search(ctx, forget(where), forget(ports));
+		return hits | search(ctx, forget(where), config.used & RULE(FLOWS) ? forget(ports) : 0);
 	}
 	return p.hits;
 }
