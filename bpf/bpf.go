@@ -22,6 +22,33 @@
 // bpf_link, which the kernel removes when the process ends in whatever way.
 // A program that is on the interface already is never replaced.
 //
+// # Filters
+//
+// A Filter names packets by ports, protocols, addresses, flows, EtherTypes, MAC
+// addresses or VLAN: any of them, with exceptions. KeepManagement leaves what a
+// login needs to the kernel, so even this does not cut you off:
+//
+//	bpf.Filter{All: true, KeepManagement: true}
+//
+// Program.Update changes the filter while packets flow. Filter.Match tells what a
+// filter makes of a packet, for tests, without an interface. Program.Counters
+// tells rule by rule where the packets went.
+//
+// The kernel's verifier leaves out of the program what a filter does not use. A
+// filter costs the same with one port as with all of them; the prefixes of
+// Sources and Destinations are searched by halving, among those that begin with
+// the same 16 bits (IPv4) or all (IPv6). Each loaded filter takes some 400 KB of
+// kernel memory.
+//
+// XDP does not see a VLAN tag that the NIC has taken out of the packet, and
+// neither does the socket: a VLAN rule then finds nothing, and the other rules
+// find the packet as if it had no tag. So it is on NICs that strip tags ("ethtool
+// -k" says rx-vlan-offload: on; "ethtool -K eth0 rxvlan off" stops that), in
+// native and in generic mode, and on veth, if the sender leaves the tag to the
+// device ("ethtool -K veth0 txvlan off" at the other end stops that).
+//
+// # Libraries
+//
 // The package loads its program through libbpfgo and links the libbpf of the
 // system, 1.3 or newer. A process with its own program needs neither: any
 // XSKMAP will do, a *libbpfgo.BPFMap as it is.
@@ -103,7 +130,7 @@ type Program struct {
 
 // Attach loads the program and attaches it to the interface, in the network
 // namespace of the calling thread. It needs CAP_NET_ADMIN, CAP_BPF and, for every
-// Filter but All, CAP_PERFMON. A native attach may take a second or so while the
+// Filter but None and an All without exceptions, CAP_PERFMON. A native attach may take a second or so while the
 // driver rebuilds its queues, and the link may be down after it: see WaitLink.
 //
 // The XSKMAP has as many slots as the interface can have queues. A socket on a
