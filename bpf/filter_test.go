@@ -109,6 +109,7 @@ func TestFilterDecides(t *testing.T) {
 		{"IPv6 under IPv4's type", ethernet(typeIPv4, ipv6(udp, datagram)), xdpPass},
 		{"IPv4 under IPv6's type", ethernet(typeIPv6, append(ipv4(udp, 0, nil, datagram), make([]byte, 40)...)), xdpPass},
 		{"IPv4 header length 4", ethernet(typeIPv4, poke(ipv4(udp, 0, nil, datagram), 0, 0x44)), xdpPass},
+		{"IPv4 shorter than its header", ethernet(typeIPv4, poke(ipv4(udp, 0, nil, datagram), 3, 19)), xdpPass},
 		{"IPv4 datagram is padding", ethernet(typeIPv4, append(ipv4(udp, 0, nil, nil), datagram...)), xdpPass},
 		{"IPv6 datagram is padding", ethernet(typeIPv6, append(ipv6(udp, nil), datagram...)), xdpPass},
 		{"IPv6 header beyond the payload", ethernet(typeIPv6, append(ipv6(destination, ext(udp, 0, nil)[:4]), ext(udp, 0, datagram)[4:]...)), xdpPass},

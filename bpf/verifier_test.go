@@ -16,7 +16,7 @@ import (
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
-// parts are one for each rule, both address families where they differ.
+// parts are one for each rule, with both address families where they differ.
 var parts = []func(*bpf.Filter){
 	func(f *bpf.Filter) { f.UDPPorts = []uint16{53} },
 	func(f *bpf.Filter) { f.TCPPorts = []uint16{80} },
@@ -24,10 +24,8 @@ var parts = []func(*bpf.Filter){
 	func(f *bpf.Filter) { f.TCPSourcePorts = []uint16{80} },
 	func(f *bpf.Filter) { f.Ping = true },
 	func(f *bpf.Filter) { f.Protocols = []uint8{47} },
-	func(f *bpf.Filter) { f.Sources = append(f.Sources, netip.MustParsePrefix("10.0.0.0/8")) },
-	func(f *bpf.Filter) { f.Sources = append(f.Sources, netip.MustParsePrefix("2001:db8::/32")) },
-	func(f *bpf.Filter) { f.Destinations = append(f.Destinations, netip.MustParsePrefix("10.0.0.0/8")) },
-	func(f *bpf.Filter) { f.Destinations = append(f.Destinations, netip.MustParsePrefix("2001:db8::/32")) },
+	func(f *bpf.Filter) { f.Sources = []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} },
+	func(f *bpf.Filter) { f.Destinations = []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} },
 	func(f *bpf.Filter) { f.Flows = flows },
 	func(f *bpf.Filter) { f.EtherTypes = []uint16{0x88f7} },
 	func(f *bpf.Filter) { f.MACs = someMACs[:2] },
@@ -90,6 +88,13 @@ func TestFilterVerifies(t *testing.T) {
 	try(&bpf.Filter{None: true})
 	try(&bpf.Filter{All: true, KeepManagement: true})
 	combinations(every)
+	for _, p := range []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} { // one family alone
+		f := combine(every)
+		f.Sources, f.Destinations, f.Flows = []netip.Prefix{p}, []netip.Prefix{p}, nil
+		try(f)
+		try(&bpf.Filter{Sources: []netip.Prefix{p}})
+		try(&bpf.Filter{All: true, Except: &bpf.Filter{Destinations: []netip.Prefix{p}}, KeepManagement: true})
+	}
 	if os.Getenv("XSK_TEST_ALL") != "" {
 		for set := range every {
 			combinations(set)
