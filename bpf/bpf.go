@@ -22,11 +22,32 @@
 // bpf_link, which the kernel removes when the process ends in whatever way.
 // A program that is on the interface already is never replaced.
 //
-// With Options.Metadata the program also asks the driver for a packet's arrival
-// time, its hash and its VLAN tag, and writes them before the packet, where
-// (*xsk.Frame).RxMetadata finds them. That takes native mode, Linux 6.3 (6.8 for the
-// tag), built with BTF, and a driver that has functions for it. A packet without
-// room for them, 24 bytes, stays with the kernel.
+// # Filters
+//
+// A Filter names packets by ports, protocols, addresses, flows, EtherTypes, MAC
+// addresses or VLAN: any of them, with exceptions. KeepManagement leaves what a
+// login needs to the kernel, so even this does not cut you off:
+//
+//	bpf.Filter{All: true, KeepManagement: true}
+//
+// Program.Update changes the filter while packets flow. Filter.Match tells what a
+// filter makes of a packet, for tests, without an interface. Program.Counters
+// tells rule by rule where the packets went.
+//
+// The kernel's verifier leaves out of the program what a filter does not use. A
+// filter costs the same with one port as with all of them; the prefixes of
+// Sources and Destinations are searched by halving, among those that begin with
+// the same 16 bits (IPv4) or all (IPv6). Each loaded filter takes some 400 KB of
+// kernel memory.
+//
+// XDP does not see a VLAN tag that the NIC has taken out of the packet, and
+// neither does the socket: a VLAN rule then finds nothing, and the other rules
+// find the packet as if it had no tag. So it is on NICs that strip tags ("ethtool
+// -k" says rx-vlan-offload: on; "ethtool -K eth0 rxvlan off" stops that), in
+// native and in generic mode, and on veth, if the sender leaves the tag to the
+// device ("ethtool -K veth0 txvlan off" at the other end stops that).
+//
+// # Libraries
 //
 // The package loads its program through libbpfgo and links the libbpf of the
 // system, 1.3 or newer. A process with its own program needs neither: any
@@ -50,7 +71,6 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/aquasecurity/libbpfgo"
 	"golang.org/x/sys/unix"
 )
 
@@ -96,23 +116,23 @@ type Options struct {
 // A Program lasts until Close or the end of the process; the garbage collector
 // does not end it.
 type Program struct {
-	ifname   string
-	mode     Mode
-	queues   int
-	filter   Filter
-	metadata bool
+	ifname string
+	mode   Mode
+	queues int
+	source source
 
 	mu     sync.Mutex // guards the rest, which Close takes away
 	device *device
-	module *libbpfgo.Module
-	xsks   *libbpfgo.BPFMap
-	link   link
+	maps   *mapSet
+	image  *image
+	link   link // -1 before there is one
+	filter Filter
 	closed bool
 }
 
 // Attach loads the program and attaches it to the interface, in the network
 // namespace of the calling thread. It needs CAP_NET_ADMIN, CAP_BPF and, for every
-// Filter but All, CAP_PERFMON. A native attach may take a second or so while the
+// Filter but None and an All without exceptions, CAP_PERFMON. A native attach may take a second or so while the
 // driver rebuilds its queues, and the link may be down after it: see WaitLink.
 //
 // The XSKMAP has as many slots as the interface can have queues. A socket on a
@@ -140,11 +160,12 @@ func attach(ifname string, o Options) (*Program, error) {
 	startCapture()
 	defer stopCapture()
 
-	p := &Program{ifname: ifname, filter: o.Filter.clone(), metadata: o.Metadata}
+	p := &Program{ifname: ifname, filter: o.Filter.clone(), link: -1}
 	var err error
 	if p.device, err = openDevice(ifname); err != nil {
 		return nil, err
 	}
+	p.source = o.source(p.device)
 	if err = p.start(o.Mode); err != nil {
 		p.release()
 		return nil, err
@@ -157,17 +178,23 @@ func (p *Program) start(mode Mode) error {
 	if err := p.device.vacant(); err != nil {
 		return err
 	}
-	if err := privileged(p.filter); err != nil {
+	if err := privileged(&p.filter); err != nil {
 		return err
 	}
 	p.queues = p.device.queues()
-	prog, err := p.load()
+	maps, err := newMaps(p.queues)
 	if err != nil {
 		return err
 	}
-	if p.link, err = newLink(prog, p.device, mode); err != nil {
+	p.maps = &maps
+	if p.image, err = load(p.source, newTables(&p.filter, false), p.maps); err != nil {
+		return err
+	}
+	fd, err := linkCreate(p.image.prog.FileDescriptor(), p.device.index, mode)
+	if err != nil {
 		return p.device.explain(err, mode)
 	}
+	p.link = link(fd)
 	p.mode, err = p.device.attachedMode()
 	return err
 }
@@ -193,7 +220,7 @@ func (p *Program) FileDescriptor() int {
 	if p.closed {
 		return -1
 	}
-	return p.xsks.FileDescriptor()
+	return p.maps.xsks
 }
 
 // Ifindex returns the index of the interface that the program is on. Package xsk
@@ -221,7 +248,7 @@ func (p *Program) String() string {
 		return p.ifname + ": closed"
 	}
 	with := ""
-	if p.metadata {
+	if p.source.ifindex != 0 {
 		with = ", metadata"
 	}
 	return fmt.Sprintf("%s: %v, %v%s, XSKMAP of %s", p.ifname, p.mode, p.filter, with, count(p.queues, "slot"))
@@ -246,11 +273,14 @@ func (p *Program) Close() error {
 // release undoes what attach did, as far as it got.
 func (p *Program) release() error {
 	var err error
-	if p.link != nil {
-		err = destroyLink(p.link)
+	if p.link >= 0 {
+		err = p.link.destroy()
 	}
-	if p.module != nil {
-		p.module.Close()
+	if p.image != nil {
+		p.image.close()
+	}
+	if p.maps != nil {
+		p.maps.close()
 	}
 	p.device.close()
 	return err

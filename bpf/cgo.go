@@ -169,6 +169,11 @@ static int xdp_detach(int ifindex, int prog, __u32 flags)
 	return bpf_xdp_detach(ifindex, flags | XDP_FLAGS_REPLACE, &opts);
 }
 
+static int map_create(enum bpf_map_type type, const char *name, __u32 value_size, __u32 entries)
+{
+	return bpf_map_create(type, name, sizeof(__u32), value_size, entries, NULL);
+}
+
 static int link_create(int prog, int ifindex, __u32 flags)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags);
@@ -205,6 +210,29 @@ static int metadata_section(const char *name)
 	LIBBPF_OPTS(libbpf_prog_handler_opts, opts, .prog_setup_fn = metadata_bind);
 
 	return libbpf_register_prog_handler(name, BPF_PROG_TYPE_XDP, BPF_XDP, &opts);
+}
+
+// match_of runs the program once on a packet.
+static int match_of(int prog, void *packet, __u32 size)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = size, .repeat = 1);
+	int err;
+
+	do
+		err = bpf_prog_test_run_opts(prog, &opts);
+	while (err == -EINTR);
+	return err ? err : (int)opts.retval;
+}
+
+// lookup_all reads the first count values, of every possible CPU each, of a
+// per-CPU array; kernel 5.13.
+static int lookup_all(int map, __u32 count, void *keys, void *values)
+{
+	__u32 next;
+	__u32 found = count;
+	int err = bpf_map_lookup_batch(map, NULL, &next, keys, values, &found, NULL);
+
+	return err == -ENOENT && found == count ? 0 : err; // there are no more
 }
 */
 import "C"
@@ -268,7 +296,7 @@ func verdictOf(prog, ifindex, queue int) (int, error) {
 	return int(result), errno(result)
 }
 
-// modeFlags are the XDP_FLAGS of a forced mode.
+// modeFlags are the XDP_FLAGS of a forced mode; Auto has none.
 var modeFlags = map[Mode]C.__u32{Native: C.XDP_FLAGS_DRV_MODE, Generic: C.XDP_FLAGS_SKB_MODE}
 
 // xdpDetach takes the program off the interface if it is still on it.
@@ -279,6 +307,49 @@ func xdpDetach(ifindex, prog int, mode Mode) error {
 // linkCreate is bpf_link_create for XDP.
 func linkCreate(prog, ifindex int, mode Mode) (fd int, err error) {
 	result := C.link_create(C.int(prog), C.int(ifindex), modeFlags[mode])
+	return int(result), errno(result)
+}
+
+// linkUpdate puts another program in the place of the link's.
+func linkUpdate(fd, prog int) error {
+	return errno(C.bpf_link_update(C.int(fd), C.int(prog), nil))
+}
+
+// createXSKMap makes an XSKMAP.
+func createXSKMap(slots int) (fd int, err error) {
+	return createMap(C.BPF_MAP_TYPE_XSKMAP, xsksMap, 4, slots)
+}
+
+// createCounters makes the map of counterValues.
+func createCounters() (fd int, err error) {
+	return createMap(C.BPF_MAP_TYPE_PERCPU_ARRAY, countersMap, 8, len(counterValues{}))
+}
+
+func createMap(kind uint32, name string, valueSize, entries int) (int, error) {
+	text := C.CString(name)
+	defer C.free(unsafe.Pointer(text))
+	result := C.map_create(kind, text, C.__u32(valueSize), C.__u32(entries))
+	return int(result), errno(result)
+}
+
+// readCounters reads the map and adds up what its CPUs have.
+func readCounters(fd int) (sum counterValues, err error) {
+	cpus := C.libbpf_num_possible_cpus()
+	if cpus < 0 {
+		return sum, errno(cpus)
+	}
+	var keys [len(sum)]uint32
+	values := make([]uint64, len(sum)*int(cpus))
+	err = errno(C.lookup_all(C.int(fd), C.__u32(len(sum)), unsafe.Pointer(&keys), unsafe.Pointer(&values[0])))
+	for i, n := range values {
+		sum[i/int(cpus)] += n
+	}
+	return sum, err
+}
+
+// matchOf runs a program on a packet.
+func matchOf(prog int, packet []byte) (action int, err error) {
+	result := C.match_of(C.int(prog), unsafe.Pointer(&packet[0]), C.__u32(len(packet)))
 	return int(result), errno(result)
 }
 

@@ -10,9 +10,9 @@ import (
 
 // privileged reports the capabilities that this thread lacks, before a dozen
 // calls into the kernel fail one after the other. CAP_PERFMON is for the parser
-// behind every filter but All: without it the verifier allows no offset into the
-// packet that depends on the packet.
-func privileged(f Filter) error {
+// behind every filter but plain All and None: without it the verifier allows no
+// offset into the packet that depends on the packet.
+func privileged(f *Filter) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
@@ -29,7 +29,7 @@ func privileged(f Filter) error {
 	if !admin && !has(unix.CAP_BPF) {
 		missing = append(missing, "CAP_BPF")
 	}
-	if !admin && !f.All && !has(unix.CAP_PERFMON) {
+	if !admin && !f.plain() && !has(unix.CAP_PERFMON) {
 		missing = append(missing, "CAP_PERFMON")
 	}
 	if len(missing) > 0 {

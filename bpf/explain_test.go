@@ -163,7 +163,7 @@ func TestAttachInAUserNamespace(t *testing.T) {
 	}
 	output, err := command.CombinedOutput()
 	require.Error(t, err)
-	assert.Contains(t, string(output), "bpf: attach lo: load the program: operation not permitted: ")
+	assert.Contains(t, string(output), "bpf: attach lo: make the XSKMAP: operation not permitted: ")
 	assert.Contains(t, string(output), "a user namespace")
 }
 

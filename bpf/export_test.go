@@ -7,13 +7,7 @@ import (
 )
 
 // ProgFD returns the program's descriptor, for test runs.
-func (p *Program) ProgFD() int {
-	prog, err := p.module.GetProgram(candidates[0])
-	if err != nil {
-		return -1
-	}
-	return prog.FileDescriptor()
-}
+func (p *Program) ProgFD() int { return p.image.prog.FileDescriptor() }
 
 // SingleBuffer makes Attach behave as on a kernel before 5.18 until t ends.
 func SingleBuffer(t *testing.T) {
@@ -40,3 +34,14 @@ func XDPQuery(ifname string) (native, generic uint32, err error) {
 	}
 	return xdpQuery(device.Index)
 }
+
+// NewMatcher loads a filter once, to match many packets.
+func NewMatcher(f *Filter) (*matcher, error)         { return newMatcher(f) }
+func (m *matcher) Match(packet []byte) (bool, error) { return m.match(packet) }
+func (m *matcher) Close()                            { m.close() }
+
+// FD is the program's descriptor.
+func (m *matcher) FD() int { return m.image.prog.FileDescriptor() }
+
+// LinkUpdate puts another program in the place of p's.
+func LinkUpdate(p *Program, prog int) error { return linkUpdate(int(p.link), prog) }

@@ -2,73 +2,216 @@ package bpf
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Filter says which packets go to the sockets. Everything else stays with the
-// kernel. The zero Filter matches nothing and is an error, so that no machine
-// is cut off by accident.
+// A Filter says which packets go to the sockets. It reads as the sentence that
+// String prints: a packet goes to the sockets if any of the rules matches, but
+// not if one of the exceptions does. Everything else stays with the kernel. The
+// zero Filter is an error, so that no machine is cut off by accident.
 //
-// A UDP port matches behind up to two VLAN tags, IPv4 options and up to four
-// IPv6 extension headers (hop-by-hop, routing, destination), whatever the
-// destination address. Fragments never match, the first one included: the
-// kernel must have them all to put the datagram together. Nor does a packet
-// whose headers are cut short.
+//	bpf.Filter{
+//		UDPPorts: append(bpf.Ports(4000, 4010), 53),
+//		Sources:  []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+//		Except:   &bpf.Filter{Ping: true},
+//	}
+//
+// The rules find their header behind up to two VLAN tags, any IPv4 options, and
+// up to four IPv6 extension headers (hop-by-hop, routing, destination options,
+// fragment). What lies behind an encryption or authentication header (ESP, AH)
+// or inside a tunnel they do not look at; those are protocols of their own.
+//
+// A fragmented datagram is never parted: rules that need more than an IP header
+// (ports, Ping, flows with ports) match none of its fragments, not even the
+// first, for the kernel must have them all to put it together; the other rules
+// match all of its fragments or none.
+//
+// A rule does not match where the header that it needs is cut short or broken.
+// An exception does, if what is there does not rule it out: when in doubt, the
+// packet stays with the kernel. So it is for a fragment, too, if an exception
+// asks for the ports of its protocol.
+//
+// A VLAN tag that the NIC has taken out of the packet is not seen; see the
+// package comment.
 type Filter struct {
-	All      bool     // every packet that the NIC accepts, ARP and remote logins too
-	UDPPorts []uint16 // destination ports, in any order; not together with All
+	All  bool // every packet that the NIC accepts, ARP and remote logins too; the only rule then
+	None bool // no packet: for sockets that only send. Nothing else may be set then
+
+	UDPPorts       []uint16       // UDP destination ports, in any order; Ports makes ranges
+	TCPPorts       []uint16       // TCP destination ports
+	UDPSourcePorts []uint16       // UDP source ports
+	TCPSourcePorts []uint16       // TCP source ports
+	Ping           bool           // ICMP and ICMPv6 echo, requests and replies
+	Protocols      []uint8        // IP protocols, of IPv4 and IPv6: 1 ICMP, 47 GRE, 132 SCTP (IPPROTO_*)
+	Sources        []netip.Prefix // IPv4 and IPv6 source addresses
+	Destinations   []netip.Prefix // IPv4 and IPv6 destination addresses
+	Flows          []Flow         // source and destination together
+
+	EtherTypes []uint16           // what comes behind the VLAN tags, from 0x0600 on: 0x88f7 PTP (ETH_P_*)
+	MACs       []net.HardwareAddr // destination MAC addresses, of 6 bytes
+	VLAN       uint16             // the id, 1 to 4094, of one of the first two VLAN tags; 0: no such rule
+
+	// Except wins over every rule. It has rules only: no All, None, Except,
+	// KeepManagement.
+	Except *Filter
+
+	// KeepManagement is a ready exception, for a machine that is reached over the
+	// interface that it captures: ARP, IPv6 neighbour discovery (ICMPv6 133 to
+	// 137), TCP to port 22 (ssh), DNS answers (UDP and TCP from port 53), and DHCP
+	// answers (UDP to ports 68 and 546) stay with the kernel.
+	KeepManagement bool
+
+	// ManagementPorts are UDP and TCP destination ports that KeepManagement
+	// leaves to the kernel besides.
+	ManagementPorts []uint16
 }
 
-func (f Filter) check() error {
+// A Flow is the packets from one address to another, in this direction.
+type Flow struct {
+	Protocol    uint8          // 6 TCP, 17 UDP (IPPROTO_*); 0 is any, and goes without ports
+	Source      netip.AddrPort // port 0 is any
+	Destination netip.AddrPort // of the same address family
+}
+
+// Ports returns the ports from first to last, both included, for the port
+// fields of a Filter. It is empty if last is less than first. A filter costs the
+// same however many ports it has.
+func Ports(first, last uint16) []uint16 {
+	var ports []uint16
+	for port := int(first); port <= int(last); port++ {
+		ports = append(ports, uint16(port))
+	}
+	return ports
+}
+
+// check says which rule f breaks.
+func (f *Filter) check() error {
+	if err := f.checkShape(); err != nil {
+		return fmt.Errorf("%w: %w", unix.EINVAL, err)
+	}
+	err := f.checkValues()
+	if err == nil && f.Except != nil {
+		if err = f.Except.checkValues(); err != nil {
+			err = fmt.Errorf("Except: %w", err)
+		}
+	}
+	if err == nil && slices.Contains(f.ManagementPorts, 0) {
+		err = fmt.Errorf("Filter.ManagementPorts has port 0, which no packet is sent to")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", unix.EINVAL, err)
+	}
+	return nil
+}
+
+// checkShape looks at what is set, and not to what.
+func (f *Filter) checkShape() error {
+	rules, exceptions := f.rules(), f.Except != nil || f.KeepManagement || len(f.ManagementPorts) > 0
 	switch {
-	case f.All && len(f.UDPPorts) > 0:
-		return fmt.Errorf("%w: Filter.All already covers UDPPorts; set one of them", unix.EINVAL)
-	case !f.All && len(f.UDPPorts) == 0:
-		return fmt.Errorf("%w: the Filter is empty and would match nothing; for every packet say bpf.Filter{All: true}", unix.EINVAL)
-	case slices.Contains(f.UDPPorts, 0):
-		return fmt.Errorf("%w: Filter.UDPPorts has port 0, which no datagram is sent to", unix.EINVAL)
+	case f.None && (f.All || rules != 0 || exceptions):
+		return fmt.Errorf("Filter.None matches nothing; set nothing beside it")
+	case f.None:
+		return nil
+	case f.All && rules != 0:
+		return fmt.Errorf("Filter.All already covers %s; set one of them", rules.first())
+	case !f.All && rules == 0:
+		return fmt.Errorf("the Filter is empty and would match nothing; for every packet say bpf.Filter{All: true}, for none bpf.Filter{None: true}")
+	case len(f.ManagementPorts) > 0 && !f.KeepManagement:
+		return fmt.Errorf("Filter.ManagementPorts are for KeepManagement, which is not set")
+	case f.Except == nil:
+		return nil
+	}
+	e := f.Except
+	switch {
+	case e.All || e.None || e.Except != nil || e.KeepManagement || len(e.ManagementPorts) > 0:
+		return fmt.Errorf("Filter.Except takes rules, such as ports; not All, None, Except or KeepManagement")
+	case e.rules() == 0:
+		return fmt.Errorf("Filter.Except is empty; leave it nil")
+	}
+	return nil
+}
+
+// checkValues looks at the values of the rules.
+func (f *Filter) checkValues() error {
+	for _, set := range []struct {
+		name  string
+		ports []uint16
+	}{{"UDPPorts", f.UDPPorts}, {"TCPPorts", f.TCPPorts}, {"UDPSourcePorts", f.UDPSourcePorts}, {"TCPSourcePorts", f.TCPSourcePorts}} {
+		if slices.Contains(set.ports, 0) {
+			return fmt.Errorf("Filter.%s has port 0, which no packet has", set.name)
+		}
+	}
+	for _, prefixes := range [][]netip.Prefix{f.Sources, f.Destinations} {
+		for _, p := range prefixes {
+			switch {
+			case !p.IsValid():
+				return fmt.Errorf("Filter has a prefix that is none (%v)", p)
+			case p.Masked() != p:
+				return fmt.Errorf("the prefix %v has bits beyond its length; say %v", p, p.Masked())
+			case p.Addr().Is4In6() || p.Addr().Zone() != "":
+				return fmt.Errorf("the prefix %v is in no packet: IPv4 goes without ::ffff:, and IPv6 without zone", p)
+			}
+		}
+	}
+	for _, flow := range f.Flows {
+		if err := flow.check(); err != nil {
+			return err
+		}
+	}
+	for _, t := range f.EtherTypes {
+		switch {
+		case t < 0x600:
+			return fmt.Errorf("EtherType %#04x is no type but a length; types begin at 0x0600", t)
+		case t == etherTypeVLAN || t == etherTypeQinQ:
+			return fmt.Errorf("EtherType %#04x is a VLAN tag's; the rules look behind those, and Filter.VLAN is for the id", t)
+		}
+	}
+	for _, mac := range f.MACs {
+		if len(mac) != 6 {
+			return fmt.Errorf("Filter.MACs has %q of %d bytes; a MAC address has 6", mac, len(mac))
+		}
+	}
+	if f.VLAN > 4094 {
+		return fmt.Errorf("VLAN %d is beyond 4094", f.VLAN)
+	}
+	return nil
+}
+
+func (f Flow) check() error {
+	source, destination := f.Source.Addr(), f.Destination.Addr()
+	ported := f.Source.Port() != 0 || f.Destination.Port() != 0
+	switch {
+	case !source.IsValid() || !destination.IsValid():
+		return fmt.Errorf("the flow %v needs two addresses", f)
+	case source.Is4In6() || destination.Is4In6() || source.Zone() != "" || destination.Zone() != "":
+		return fmt.Errorf("the flow %v is in no packet: IPv4 goes without ::ffff:, and IPv6 without zone", f)
+	case source.Is4() != destination.Is4():
+		return fmt.Errorf("the flow %v has addresses of two families", f)
+	case ported && f.Protocol != unix.IPPROTO_UDP && f.Protocol != unix.IPPROTO_TCP:
+		return fmt.Errorf("the flow %v has a port, so its protocol must be TCP (6) or UDP (17)", f)
 	}
 	return nil
 }
 
 // clone keeps the caller's later changes out.
 func (f Filter) clone() Filter {
-	f.UDPPorts = slices.Clone(f.UDPPorts)
+	for _, ports := range []*[]uint16{&f.UDPPorts, &f.TCPPorts, &f.UDPSourcePorts, &f.TCPSourcePorts, &f.EtherTypes, &f.ManagementPorts} {
+		*ports = slices.Clone(*ports)
+	}
+	f.Protocols = slices.Clone(f.Protocols)
+	f.Sources, f.Destinations = slices.Clone(f.Sources), slices.Clone(f.Destinations)
+	f.Flows = slices.Clone(f.Flows)
+	f.MACs = slices.Clone(f.MACs)
+	for i, mac := range f.MACs {
+		f.MACs[i] = slices.Clone(mac)
+	}
+	if f.Except != nil {
+		e := f.Except.clone()
+		f.Except = &e
+	}
 	return f
-}
-
-// String describes the filter in a few words, as in "UDP ports 53, 4789".
-func (f Filter) String() string {
-	switch n := len(f.UDPPorts); {
-	case f.All:
-		return "all packets"
-	case n == 0:
-		return "no packets"
-	case n > 4:
-		return count(n, "UDP port")
-	}
-	ports := make([]string, len(f.UDPPorts))
-	for i, port := range f.UDPPorts {
-		ports[i] = strconv.Itoa(int(port))
-	}
-	noun := "UDP port "
-	if len(ports) > 1 {
-		noun = "UDP ports "
-	}
-	return noun + strings.Join(ports, ", ")
-}
-
-// A portSet is udp_ports in redirect.bpf.c: one bit per port.
-type portSet [65536 / 64]uint64
-
-func newPortSet(ports []uint16) *portSet {
-	var s portSet
-	for _, port := range ports {
-		s[port/64] |= 1 << (port % 64)
-	}
-	return &s
 }

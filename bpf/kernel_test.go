@@ -50,12 +50,13 @@ func sysBPF(command int, attr unsafe.Pointer, size uintptr) (int, error) {
 // verdict runs the program on packet as if it had come in by queue 0.
 func verdict(t testing.TB, p *bpf.Program, packet []byte) uint32 {
 	t.Helper()
-	result, _ := testRun(t, p, packet, 1)
+	result, _ := runProg(t, p.ProgFD(), packet, 1)
 	return result
 }
 
-// testRun does so repeatedly and returns the nanoseconds of one run as well.
-func testRun(t testing.TB, p *bpf.Program, packet []byte, repeat int) (result, duration uint32) {
+// runProg runs a program repeatedly and returns the nanoseconds of one run as
+// well.
+func runProg(t testing.TB, prog int, packet []byte, repeat int) (result, duration uint32) {
 	t.Helper()
 	attr := struct {
 		prog, result      uint32
@@ -66,7 +67,7 @@ func testRun(t testing.TB, p *bpf.Program, packet []byte, repeat int) (result, d
 		ctx, ctxResult    unsafe.Pointer
 		flags, cpu, batch uint32
 		_                 uint32
-	}{prog: uint32(p.ProgFD()), sizeIn: uint32(len(packet)), in: unsafe.Pointer(&packet[0]), repeat: uint32(repeat)}
+	}{prog: uint32(prog), sizeIn: uint32(len(packet)), in: unsafe.Pointer(&packet[0]), repeat: uint32(repeat)}
 	_, err := sysBPF(unix.BPF_PROG_TEST_RUN, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	for err == unix.EINTR { // a long run, and the Go scheduler's signal
 		_, err = sysBPF(unix.BPF_PROG_TEST_RUN, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
@@ -96,6 +97,26 @@ func register(t testing.TB, xskMap, slot int) error {
 	}{fd: uint32(xskMap), key: unsafe.Pointer(&key), value: unsafe.Pointer(&value)}
 	_, err = sysBPF(unix.BPF_MAP_UPDATE_ELEM, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	return err
+}
+
+// loadProgram loads a program's instructions until t ends.
+func loadProgram(t testing.TB, kind uint32, code []uint64) (prog int) {
+	t.Helper()
+	license := []byte("Dual BSD/GPL\x00")
+	load := struct {
+		kind, count   uint32
+		code, license unsafe.Pointer
+		_             [44]byte
+		attach        uint32 // for XDP, where libbpf says it too, so that links take either
+		_             [40]byte
+	}{kind: kind, count: uint32(len(code)), code: unsafe.Pointer(&code[0]), license: unsafe.Pointer(&license[0])}
+	if kind == unix.BPF_PROG_TYPE_XDP {
+		load.attach = unix.BPF_XDP
+	}
+	prog, err := sysBPF(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(prog) })
+	return prog
 }
 
 // foreign attaches somebody else's program, which passes everything.
@@ -128,7 +149,7 @@ func foreign(t *testing.T, ifname, name string, flags uint32) {
 // tap sees; what it redirects, not.
 type tap int
 
-func openTap(t *testing.T, ifname string) tap {
+func openTap(t testing.TB, ifname string) tap {
 	t.Helper()
 	device, err := net.InterfaceByName(ifname)
 	require.NoError(t, err)
@@ -140,7 +161,7 @@ func openTap(t *testing.T, ifname string) tap {
 	return tap(fd)
 }
 
-func (s tap) send(t *testing.T, packet []byte) {
+func (s tap) send(t testing.TB, packet []byte) {
 	t.Helper()
 	_, err := unix.Write(int(s), packet)
 	require.NoError(t, err)

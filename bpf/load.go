@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"github.com/aquasecurity/libbpfgo"
 	"golang.org/x/sys/unix"
@@ -18,84 +19,185 @@ var object []byte
 
 // The names in redirect.bpf.c.
 const (
-	progFrags  = "xsk_redirect"
-	progSingle = "xsk_redirect_1b"
-	xsksMap    = "xsks_map"
+	progFrags   = "xsk_redirect"
+	progSingle  = "xsk_redirect_1b"
+	xsksMap     = "xsks_map"
+	countersMap = "counters"
 )
 
 // candidates are tried in this order. Kernels before 5.18 answer EINVAL to a
 // program that takes packets of several buffers; they get the one that does not.
 var candidates = []string{progFrags, progSingle}
 
-// load loads the program, configured, and leaves module and map in p.
-func (p *Program) load() (*libbpfgo.BPFProg, error) {
-	var err error
-	from, names := object, candidates
-	if p.metadata {
-		from, names = metadataObject, []string{progMetadata}
-		bindTo(p.device.index)
+// A source is the object that a program is loaded from, and its candidates.
+type source struct {
+	object     []byte
+	candidates []string
+	ifindex    int // of the device to bind the program to; 0: none
+}
+
+func plainSource() source { return source{object: object, candidates: candidates} }
+
+// An image is the program in the kernel, with the tables of one Filter.
+type image struct {
+	module *libbpfgo.Module
+	prog   *libbpfgo.BPFProg
+}
+
+func (i *image) close() { i.module.Close() }
+
+// A mapSet is the maps that stay while the images change.
+type mapSet struct{ xsks, counters int }
+
+func newMaps(queues int) (mapSet, error) {
+	xsks, err := createXSKMap(queues)
+	if err != nil {
+		return mapSet{}, fmt.Errorf("make the XSKMAP: %w", denied(err))
 	}
-	for _, name := range names {
-		var prog *libbpfgo.BPFProg
-		if prog, err = p.loadNamed(from, name); err == nil {
-			return prog, nil
+	counters, err := createCounters()
+	if err != nil {
+		unix.Close(xsks)
+		return mapSet{}, fmt.Errorf("make the counters: %w", denied(err))
+	}
+	return mapSet{xsks, counters}, nil
+}
+
+func (m mapSet) close() {
+	unix.Close(m.xsks)
+	unix.Close(m.counters)
+}
+
+// load loads the program of s with the tables. Its maps are those of m, or new ones
+// if m is nil. The thread is locked, and captures what libbpf says.
+func load(s source, t *tables, m *mapSet) (*image, error) {
+	var err error
+	bindTo(s.ifindex)
+	for _, name := range s.candidates {
+		var i *image
+		if i, err = loadNamed(s.object, name, t, m); err == nil {
+			return i, nil
 		}
 		if !errors.Is(err, unix.EINVAL) {
 			break
 		}
 	}
-	err = fmt.Errorf("load the program: %w", cause(err))
-	switch text := captured(); {
-	case p.metadata && metadataHint(err) != "":
-		err = fmt.Errorf("%w: %s", err, metadataHint(err))
-	case errors.Is(err, unix.EPERM): // here libbpf suspects RLIMIT_MEMLOCK, without reason
-		err = fmt.Errorf("%w: %s", err, forbidden)
-	case text != "":
+	err = fmt.Errorf("load the program: %w", denied(cause(err)))
+	if hint := metadataHint(err); s.ifindex != 0 && hint != "" {
+		err = fmt.Errorf("%w: %s", err, hint)
+	} else if text := captured(); text != "" && !errors.Is(err, unix.EPERM) {
 		err = fmt.Errorf("%w (%s)", err, text)
 	}
 	return nil, err
 }
 
-func (p *Program) loadNamed(from []byte, name string) (*libbpfgo.BPFProg, error) {
-	if p.module != nil { // that of the candidate before
-		p.module.Close()
+// denied adds to EPERM what it is not. (libbpf suspects RLIMIT_MEMLOCK, without
+// reason.)
+func denied(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: %s", err, forbidden)
 	}
+	return err
+}
+
+func loadNamed(object []byte, name string, t *tables, m *mapSet) (*image, error) {
 	clearCapture()
-	var err error
-	if p.module, err = openObject(from); err != nil {
+	module, err := openObject(object)
+	if err != nil {
 		return nil, err
 	}
+	i := &image{module: module}
+	if err = i.start(name, t, m); err != nil {
+		module.Close()
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *image) start(name string, t *tables, m *mapSet) error {
 	for _, each := range []string{progFrags, progSingle} {
-		prog, err := p.module.GetProgram(each)
+		prog, err := i.module.GetProgram(each)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err = prog.SetAutoload(each == name); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err = p.configure(); err != nil {
-		return nil, err
+	if m != nil {
+		if err := i.share(m); err != nil {
+			return err
+		}
 	}
-	if err = p.module.BPFLoadObject(); err != nil {
-		return nil, err
+	if err := i.configure(t); err != nil {
+		return err
 	}
-	return p.module.GetProgram(name)
+	if err := i.module.BPFLoadObject(); err != nil {
+		return err
+	}
+	if err := i.fill(t); err != nil {
+		return err
+	}
+	var err error
+	i.prog, err = i.module.GetProgram(name)
+	return err
+}
+
+// share makes the program use the maps of m.
+func (i *image) share(m *mapSet) error {
+	for name, fd := range map[string]int{xsksMap: m.xsks, countersMap: m.counters} {
+		bpfMap, err := i.module.GetMap(name)
+		if err != nil {
+			return err
+		}
+		if err = bpfMap.ReuseFD(fd); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // configure sets what cannot be changed once the program is loaded.
-func (p *Program) configure() error {
-	var err error
-	if p.xsks, err = p.module.GetMap(xsksMap); err != nil {
+func (i *image) configure(t *tables) error {
+	if err := i.module.InitGlobalVariable("config", t.config); err != nil {
 		return err
 	}
-	if err = p.xsks.SetMaxEntries(uint32(p.queues)); err != nil {
+	if err := i.module.InitGlobalVariable("protocols", t.protocols); err != nil {
 		return err
 	}
-	if err = p.module.InitGlobalVariable("match_all", p.filter.All); err != nil {
+	zeroes, err := i.module.GetMap(".bss")
+	if err != nil {
 		return err
 	}
-	return p.module.InitGlobalVariable("udp_ports", newPortSet(p.filter.UDPPorts))
+	if err = zeroes.SetInitialValue(unsafe.Pointer(t.bss)); err != nil {
+		return err
+	}
+	for _, c := range t.contents() {
+		bpfMap, err := i.module.GetMap(c.name)
+		if err != nil {
+			return err
+		}
+		if err = bpfMap.SetMaxEntries(uint32(max(c.count, 1))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill puts the tables into the maps, before a packet sees them.
+func (i *image) fill(t *tables) error {
+	for _, c := range t.contents() {
+		if c.count == 0 {
+			continue
+		}
+		bpfMap, err := i.module.GetMap(c.name)
+		if err != nil {
+			return err
+		}
+		if err = bpfMap.UpdateBatch(c.keys, c.values, uint32(c.count)); err != nil {
+			return fmt.Errorf("fill map %s: %w", c.name, err)
+		}
+	}
+	return nil
 }
 
 // openObject opens an embedded object. It goes through a file in memory, for

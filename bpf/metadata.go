@@ -21,6 +21,14 @@ const (
 	metadataSection = "xsk.metadata"
 )
 
+// source is what to load for the device.
+func (o Options) source(d *device) source {
+	if !o.Metadata {
+		return plainSource()
+	}
+	return source{metadataObject, []string{progMetadata}, d.index}
+}
+
 // errMetadata is why libbpf would not know what to do with the section.
 var errMetadata = registerSection(metadataSection)
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
@@ -96,4 +97,28 @@ func TestMetadataTakesNoCapabilityMore(t *testing.T) {
 		}
 	}, unix.CAP_SYS_ADMIN, unix.CAP_PERFMON, unix.CAP_NET_RAW)
 	assert.NoError(t, err)
+}
+
+func TestMetadataStaysOverUpdate(t *testing.T) {
+	testns.Need(t, "6.3 programs bound to a device")
+	a, b := testns.Veth{}.Make(t)
+	wire := openTap(t, b)
+	p := attach(t, a, withMetadata(bpf.Filter{UDPPorts: []uint16{53}}, bpf.Native))
+	umem, socket := open(t, a, 0)
+	require.NoError(t, socket.UpdateXSKMap(p))
+	require.NoError(t, p.Update(bpf.Filter{UDPPorts: []uint16{54}}))
+	wire.send(t, ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(53, "old"))))
+	updated := ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(54, "new")))
+	wire.send(t, updated)
+	ready, err := socket.PollRx(2 * time.Second)
+	require.NoError(t, err)
+	require.True(t, ready)
+	descs := make([]xsk.Desc, 2)
+	_, n, err := socket.RxBurst(nil, descs)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	assert.Equal(t, updated, umem.Bytes(descs[0]))
+	m, ok := umem.RxMetadata(descs[0])
+	assert.True(t, ok)
+	assert.True(t, m.HasHash)
 }

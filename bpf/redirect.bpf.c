@@ -6,6 +6,10 @@
 // matches to the AF_XDP socket of the queue they arrived on, and leaves every
 // other packet, and every queue without a socket, to the kernel.
 //
+// The filter is constants, which are set before the program is loaded, so that the
+// verifier removes the rules that are not in use, and tables. rules.bpf.h has
+// both; headers.bpf.h and search.bpf.h have the functions that apply them.
+//
 // scripts/build-bpf makes redirect.bpf.o of it; commit both together.
 
 #include <linux/bpf.h>
@@ -13,129 +17,79 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include <linux/tcp.h>
 #include <linux/udp.h>
 #include <stdbool.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define MAX_TAGS 2     /* VLAN tags that are looked behind: 802.1Q, QinQ */
-#define MAX_EXTS 4     /* IPv6 extension headers that are looked behind */
-#define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
+#include "rules.bpf.h"
+#include "headers.bpf.h"
+#include "search.bpf.h"
 
-/* The filter. bpf.Attach sets it before the program is loaded; from then on it
- * is frozen, so the verifier removes what cannot happen: with match_all set
- * nothing is left but the redirect. */
-const volatile bool match_all;
-const volatile __u64 udp_ports[65536 / 64]; /* one bit per destination port */
-
-/* One slot per receive queue; bpf.Attach sets the size. */
-struct {
-	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__type(key, __u32);
-	__type(value, __u32);
-	__uint(max_entries, 1);
-} xsks_map SEC(".maps");
-
-struct vlan_header {
-	__be16 tci;
-	__be16 proto;
-};
-
-/* The functions below answer true for a match. All read the first buffer only:
- * in a packet of several buffers it holds the headers, and a header that goes
- * beyond it is no match. */
-
-static __always_inline bool udp(void *pos, void *end)
+/* judge returns the hits of a packet. */
+static __always_inline __u32 judge(struct xdp_md *ctx)
 {
-	struct udphdr *udp = pos;
+	void *data = (void *)(long)ctx->data;
+	struct ethhdr *eth = data;
+	struct packet p = { .end = (void *)(long)ctx->data_end, .hits = config.rules & RULE(ALL) };
 
-	if ((void *)(udp + 1) > end)
-		return false;
-	__u16 port = bpf_ntohs(udp->dest);
-	return udp_ports[port / 64] >> (port % 64) & 1;
-}
-
-/* Of a fragmented datagram only the first fragment has ports. The kernel must
- * have them all to put it together, so none matches. */
-static __always_inline bool ipv4(void *pos, void *end)
-{
-	struct iphdr *ip = pos;
-
-	if ((void *)(ip + 1) > end)
-		return false;
-	__u32 len = ip->ihl * 4;
-	if (ip->version != 4 || len < sizeof(*ip) || ip->protocol != IPPROTO_UDP)
-		return false;
-	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
-		return false;
-	if (bpf_ntohs(ip->tot_len) < len + sizeof(struct udphdr))
-		return false; /* what follows is padding */
-	return udp(pos + len, end);
-}
-
-/* The fragment header is among those that are not looked behind, for the
- * reason that ipv4 gives. */
-static __always_inline bool ipv6(void *pos, void *end)
-{
-	struct ipv6hdr *ip = pos;
-
-	if ((void *)(ip + 1) > end || ip->version != 6)
-		return false;
-	__u32 left = bpf_ntohs(ip->payload_len);
-	__u8 next = ip->nexthdr;
-	pos = ip + 1;
-#pragma unroll
-	for (int i = 0; i < MAX_EXTS; i++) {
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS)
-			break;
-		struct ipv6_opt_hdr *ext = pos;
-		if ((void *)(ext + 1) > end)
-			return false;
-		__u32 len = (ext->hdrlen + 1) * 8;
-		if (left < len)
-			return false;
-		left -= len;
-		next = ext->nexthdr;
-		pos += len;
+	if ((void *)(eth + 1) > p.end)
+		return p.hits | EXCEPTION(UNSURE);
+	network(ctx, &p, eth);
+	p.hits |= (p.numbers & 31) | (p.numbers >> 5 & 31) << 16;
+	if (p.numbers >> 10)
+		p.hits |= EXCEPTION(MANAGEMENT);
+	if (p.unsure & config.exceptions)
+		p.hits |= EXCEPTION(UNSURE);
+	p.hits &= config.rules | config.exceptions << 16 | EXCEPTION(UNSURE);
+	if (config.used & SEARCHED) {
+		/* Is it decided yet? */
+		if (p.hits & 0xffff ? p.hits >> 16 || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
+			return p.hits;
+		__u32 where = (p.ip ? p.ip - data : 0) | (p.version == 6 ? AT_IPV6 : 0) | (p.ported ? AT_PORTED : 0) | p.protocol << 16;
+		__u32 ports = p.source_port | (__u32)p.destination_port << 16;
+		__u32 hits = forget(p.hits);
+		return hits | search(ctx, forget(where), config.used & RULE(FLOWS) ? forget(ports) : 0);
 	}
-	return next == IPPROTO_UDP && left >= sizeof(struct udphdr) && udp(pos, end);
+	return p.hits;
 }
 
-static __always_inline bool ethernet(void *pos, void *end)
+/* first is the number of the lowest bit, by a de Bruijn sequence. */
+static __always_inline __u32 first(__u32 set)
 {
-	struct ethhdr *eth = pos;
+	return bit_number[(set & -set) * 0x077cb531u >> 27];
+}
 
-	if ((void *)(eth + 1) > end)
-		return false;
-	__be16 proto = eth->h_proto;
-	pos = eth + 1;
-#pragma unroll
-	for (int i = 0; i < MAX_TAGS; i++) {
-		if (proto != bpf_htons(ETH_P_8021Q) && proto != bpf_htons(ETH_P_8021AD))
-			break;
-		struct vlan_header *tag = pos;
-		if ((void *)(tag + 1) > end)
-			return false;
-		proto = tag->proto;
-		pos = tag + 1;
-	}
-	if (proto == bpf_htons(ETH_P_IP))
-		return ipv4(pos, end);
-	if (proto == bpf_htons(ETH_P_IPV6))
-		return ipv6(pos, end);
-	return false;
+static __always_inline void count(__u32 which)
+{
+	__u64 *packets = bpf_map_lookup_elem(&counters, &which);
+
+	if (packets)
+		++*packets;
 }
 
 static __always_inline int redirect(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
+	__u32 hits = config.parse ? forget(judge(ctx)) : config.rules & RULE(ALL);
+	__u32 rules = hits & 0xffff, exceptions = hits >> 16;
+	int action;
 
-	if (!match_all && !ethernet(data, end))
+	if (!rules) {
+		count(PASSED);
 		return XDP_PASS;
+	}
+	if (exceptions) {
+		count(EXCEPTED + first(exceptions));
+		return XDP_PASS;
+	}
+	if (config.dry_run)
+		return XDP_REDIRECT;
 	/* XDP_PASS is the answer for an empty slot (kernel 5.3). */
-	return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+	action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+	count((action == XDP_REDIRECT ? MATCHED : NO_SOCKET) + (config.parse ? first(rules) : ALL));
+	return action;
 }
 
 /* Takes packets of several buffers (jumbo frames in native mode, coalesced

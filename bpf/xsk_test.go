@@ -18,7 +18,7 @@ import (
 var _ xsk.XSKMap = (*bpf.Program)(nil)
 
 // open binds a socket; the queue may still be busy from the test before.
-func open(t *testing.T, ifname string, queue int) (*xsk.Umem, *xsk.Socket) {
+func open(t testing.TB, ifname string, queue int) (*xsk.Umem, *xsk.Socket) {
 	t.Helper()
 	umem, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 64, FillSize: 64, CompletionSize: 64})
 	require.NoError(t, err)

@@ -41,7 +41,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *cmdline.Options, names zone) error {
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,7 @@ func run(ctx context.Context, o *cmdline.Options, names zone) error {
 	if err := serve(queue, names, o, meter); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
+	fmt.Println(cmdline.Filtered(program))
 	fmt.Println(queue.Stats())
 	fmt.Printf("dns: answered=%d seconds=%.3f qps=%.0f\n", meter.Packets, meter.Seconds(), meter.Rate(meter.Packets))
 	return nil

@@ -29,6 +29,7 @@ const framesPerPort = xsk.DefaultRingSize
 func main() {
 	flags := cmdline.New("l2fwd", "forwards Ethernet frames", 3840)
 	second := flags.String("d2", "", "the other `interface`; without it packets go back where they came from")
+	flags.DefaultAll()
 	options := flags.Parse()
 	if *second == options.Interface {
 		flags.Fail(fmt.Errorf("-d and -d2 are both %s; leave -d2 out to send packets back", *second))
@@ -72,8 +73,9 @@ func run(o *cmdline.Options, second string) error {
 		ways[i] = newWay(in, out, umem, i*framesPerPort, o.Batch, counts)
 		ways[i].fill()
 	}
+	programs := make([]*bpf.Program, len(names))
 	for i, name := range names {
-		program, err := bpf.Attach(name, bpf.Options{Filter: bpf.Filter{All: true}, Mode: o.Mode})
+		program, err := bpf.Attach(name, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 		if err != nil {
 			return err
 		}
@@ -84,6 +86,7 @@ func run(o *cmdline.Options, second string) error {
 		if err := sockets[i].UpdateXSKMap(program); err != nil {
 			return err
 		}
+		programs[i] = program
 		fmt.Printf("l2fwd: ready %s mode=%v\n", name, program.Mode())
 	}
 
@@ -113,6 +116,7 @@ func run(o *cmdline.Options, second string) error {
 	drops := uint64(0) // by the devices
 	for i, w := range ways {
 		drops += sockets[i].KickStats().Dropped
+		fmt.Printf("l2fwd: %s: %s\n", names[i], cmdline.Filtered(programs[i]))
 		if errs[i] == nil {
 			errs[i] = w.account()
 		}

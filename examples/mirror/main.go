@@ -35,7 +35,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *cmdline.Options, to string) error {
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return err
 	}
@@ -73,6 +73,7 @@ func run(ctx context.Context, o *cmdline.Options, to string) error {
 	if err := answer(queue, m, o, meter); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
+	fmt.Println(cmdline.Filtered(program))
 	fmt.Printf("%s:\n%v\n%s:\n%v\n", o.Interface, queue.Stats(), to, out.Stats())
 	fmt.Printf("mirror: received=%d copied=%d missed=%d seconds=%.3f pps=%.0f\n",
 		meter.Packets, m.copied, m.missed, meter.Seconds(), meter.Rate(meter.Packets))

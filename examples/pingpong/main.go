@@ -57,7 +57,7 @@ func run(ctx context.Context, o *cmdline.Options, flow packet.Flow, server, spin
 	if flow.SrcMAC, err = packet.InterfaceMAC(o.Interface); err != nil {
 		return 0, err
 	}
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return 0, err
 	}
@@ -88,6 +88,7 @@ func run(ctx context.Context, o *cmdline.Options, flow packet.Flow, server, spin
 	if err != nil && !errors.Is(err, os.ErrClosed) {
 		return len(p.trips), err
 	}
+	fmt.Println(cmdline.Filtered(program))
 	fmt.Println(queue.Stats())
 	return len(p.trips), nil
 }

@@ -74,7 +74,7 @@ func run(o *cmdline.Options, linger time.Duration, verify, ack bool) (corrupt bo
 	}
 	defer socket.Close()
 
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return false, err
 	}
@@ -145,6 +145,7 @@ func run(o *cmdline.Options, linger time.Duration, verify, ack bool) (corrupt bo
 			return false, err
 		}
 	}
+	fmt.Println(cmdline.Filtered(program))
 	return checker.Corrupt > 0, summary(socket, umem, meter, checker, verify)
 }
 

@@ -31,7 +31,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *cmdline.Options) error {
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return err
 	}
@@ -57,6 +57,7 @@ func run(ctx context.Context, o *cmdline.Options) error {
 	if err := echo(queue, o, meter); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
+	fmt.Println(cmdline.Filtered(program))
 	fmt.Println(queue.Stats())
 	fmt.Printf("udpecho: answered=%d seconds=%.3f pps=%.0f\n", meter.Packets, meter.Seconds(), meter.Rate(meter.Packets))
 	return nil

@@ -94,7 +94,7 @@ func run(o *cmdline.Options, flow packet.Flow, limit int) error {
 
 	if limit > 0 {
 		s.window.socket = socket
-		program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+		program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 		if err != nil {
 			return err
 		}

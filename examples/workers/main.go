@@ -38,7 +38,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *cmdline.Options, workers int) error {
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,7 @@ func run(ctx context.Context, o *cmdline.Options, workers int) error {
 	err = p.receive(ctx, o, meter)
 	close(p.jobs)
 	p.running.Wait()
+	fmt.Println(cmdline.Filtered(program))
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}

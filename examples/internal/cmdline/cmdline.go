@@ -10,8 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -38,14 +36,16 @@ type Options struct {
 	Batch      int           // -n
 	Mode       bpf.Mode      // -mode
 	Ports      []uint16      // -udp
+	Rules      bpf.Filter    // the filter's other flags; see Filter
 }
 
 // A Set reads the flags of one example, which adds its own to those of Options.
 type Set struct {
 	*flag.FlagSet
-	options Options
-	about   string
-	seconds float64
+	options    Options
+	about      string
+	seconds    float64
+	defaultAll bool
 }
 
 // New begins a Set. about says in a line what the example does, and size what
@@ -64,7 +64,8 @@ func New(name, about string, size int) *Set {
 	s.IntVar(&o.Size, "s", size, "largest Ethernet frame in `bytes`, without its FCS")
 	s.IntVar(&o.Batch, "n", 64, "`packets` in a batch")
 	s.Func("mode", "`mode` of the XDP program: auto, native or generic (default auto)", o.setMode)
-	s.Func("udp", "UDP destination `ports`, as in 9000,9001 (default 9000)", o.setPorts)
+	s.Func("udp", "UDP destination `ports`, as in 53,4000-4010 (default 9000, without another rule)", o.setPorts)
+	s.filterFlags(&o.Rules)
 	return s
 }
 
@@ -73,7 +74,7 @@ func (s *Set) DefaultPorts(ports string) {
 	if err := s.options.setPorts(ports); err != nil {
 		panic(err)
 	}
-	s.Lookup("udp").Usage = "UDP destination `ports` (default " + ports + ")"
+	s.Lookup("udp").Usage = "UDP destination `ports` (default " + ports + ", without another rule)"
 }
 
 func (o *Options) setMode(text string) error {
@@ -86,16 +87,9 @@ func (o *Options) setMode(text string) error {
 	return errors.New("the modes are auto, native and generic")
 }
 
-func (o *Options) setPorts(text string) error {
-	o.Ports = nil
-	for _, word := range strings.Split(text, ",") {
-		port, err := strconv.ParseUint(word, 10, 16)
-		if err != nil || port == 0 {
-			return fmt.Errorf("%q is no port; ports are 1 to 65535, with commas between", word)
-		}
-		o.Ports = append(o.Ports, uint16(port))
-	}
-	return nil
+func (o *Options) setPorts(text string) (err error) {
+	o.Ports, err = parsePorts(text)
+	return err
 }
 
 // Parse reads the command line. It ends the program with status 2 if that is
@@ -123,6 +117,7 @@ func (s *Set) parse(args []string) error {
 	if err := s.FlagSet.Parse(args); err != nil {
 		return err
 	}
+	s.settle()
 	o := &s.options
 	o.Time = time.Duration(s.seconds * float64(time.Second))
 	switch {

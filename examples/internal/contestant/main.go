@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *cmdline.Options, rings, drop bool, linger time.Duration, meter *cmdline.Meter) error {
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,97 @@
+package bpf_test
+
+import (
+	"net"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/testns"
+)
+
+// TestFilterSeesNoTagBesideThePacket is what the package comment warns of: veth,
+// like many NICs, hands a tag over beside the packet. A VLAN rule finds nothing
+// then, and the other rules find the packet as if it had no tag; until the
+// offload is off.
+func TestFilterSeesNoTagBesideThePacket(t *testing.T) {
+	testns.Need(t, "6.6 tcx, which this test makes tags with")
+	for _, mode := range bothModes {
+		t.Run(mode.String(), func(t *testing.T) {
+			a, b := testns.Veth{}.Make(t)
+			pushTag(t, b)
+			wire := openTap(t, b)
+			p := attach(t, a, bpf.Options{Filter: bpf.Filter{VLAN: 42, UDPPorts: []uint16{53}}, Mode: mode})
+			require.NoError(t, register(t, p.FileDescriptor(), 0))
+			packet := packetOf("10.0.0.1", "10.0.0.2", udp, ported(udp, 9, 53))
+			counted := func(rule string) {
+				t.Helper()
+				var c bpf.Counters
+				before := ruleCount(count(t, p), rule)
+				wire.send(t, packet)
+				assert.Eventually(t, func() bool { c = count(t, p); return ruleCount(c, rule) == before+1 }, 5*time.Second, time.Millisecond, "%s: %v", rule, c)
+			}
+			counted("UDPPorts")
+			txVLANOff(t, b)
+			counted("UDPPorts") // the first of the two rules
+			require.NoError(t, p.Update(bpf.Filter{VLAN: 42}))
+			counted("VLAN")
+		})
+	}
+}
+
+// pushTag tags what an interface sends, as a VLAN interface on it would: by a tc
+// program.
+func pushTag(t *testing.T, ifname string) {
+	t.Helper()
+	const schedCLS, tcxEgress, vlanPush = 3, 47, 18 // BPF_PROG_TYPE_SCHED_CLS, BPF_TCX_EGRESS, bpf_skb_vlan_push
+	prog := loadProgram(t, schedCLS, []uint64{
+		0xb7 | 2<<8 | 0x81<<32, // r2 = htons(ETH_P_8021Q)
+		0xb7 | 3<<8 | 42<<32,
+		0x85 | vlanPush<<32,
+		0xb7, // r0 = TCX_PASS
+		0x95,
+	})
+	device, err := net.InterfaceByName(ifname)
+	require.NoError(t, err)
+	create := struct {
+		prog, ifindex, kind, flags uint32
+		_                          [16]byte
+	}{prog: uint32(prog), ifindex: uint32(device.Index), kind: tcxEgress}
+	link, err := sysBPF(unix.BPF_LINK_CREATE, unsafe.Pointer(&create), unsafe.Sizeof(create))
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(link) })
+}
+
+func count(t *testing.T, p *bpf.Program) bpf.Counters {
+	t.Helper()
+	c, err := p.Counters()
+	require.NoError(t, err)
+	return c
+}
+
+// txVLANOff is "ethtool -K ifname txvlan off".
+func txVLANOff(t *testing.T, ifname string) {
+	t.Helper()
+	const get, set, txVLAN = 0x25, 0x26, 1 << 7 // ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_TXVLAN
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	value := struct{ command, data uint32 }{command: get}
+	var request struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], ifname)
+	request.data = unsafe.Pointer(&value)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	require.Zero(t, errno)
+	value.command, value.data = set, value.data&^txVLAN
+	_, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	require.Zero(t, errno)
+}
