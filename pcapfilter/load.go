@@ -14,8 +14,8 @@ const programName = "xsk_pcap"
 // load loads the program that f is compiled to, and the XSKMAP that it
 // redirects to. For a match without a socket the program answers miss.
 func (f Filter) load(slots, miss int) (*ebpf.Program, *ebpf.Map, error) {
-	// Before a map is made: a wrong expression needs no privilege.
-	if _, err := f.classic(); err != nil {
+	classic, err := f.classic()
+	if err != nil {
 		return nil, nil, err
 	}
 	xsks, err := ebpf.NewMap(&ebpf.MapSpec{
@@ -24,7 +24,7 @@ func (f Filter) load(slots, miss int) (*ebpf.Program, *ebpf.Map, error) {
 	if err != nil {
 		return nil, nil, explainLoad("make the XSKMAP", err)
 	}
-	code, err := f.assemble(xsks.FD(), miss)
+	code, err := f.assemble(classic, xsks.FD(), miss)
 	if err != nil {
 		xsks.Close()
 		return nil, nil, err

@@ -110,6 +110,7 @@ var stacks = map[string]stack{
 	"later fragment": {ethernet(typeIPv4), fragment(4, true), payload(32)},
 	"last fragment":  {ethernet(typeIPv4), fragment(8, false), payload(10)},
 	"fragment6":      {ethernet(typeIPv6), ipv6(layers.IPProtocolIPv6Fragment), payload(40)},
+	"udp fragment6":  {ethernet(typeIPv6), ipv6(layers.IPProtocolIPv6Fragment), gopacket.Payload{17, 0, 0, 1, 0, 0, 0, 9}, udp(4000, 53)},
 	"hop by hop":     {ethernet(typeIPv6), ipv6(layers.IPProtocolIPv6HopByHop), payload(40)},
 	"vlan":           {ethernet(typeVLAN), vlan(42, typeIPv4), ipv4(protoUDP), udp(4000, 53), payload(20)},
 	"vlan tcp6":      {ethernet(typeVLAN), vlan(43, typeIPv6), ipv6(protoTCP), tcp(40000, 443, true, false)},

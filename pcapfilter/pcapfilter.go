@@ -20,24 +20,24 @@
 // The packet as the driver has it, from the Ethernet header on, as it arrived:
 // nothing that this host sends. That is not always what tcpdump shows:
 //
-//   - A VLAN tag counts if it is in the packet: "vlan" and whatever follows it
-//     match as pcap-filter(7) says, and without "vlan" tagged packets do not
-//     match. Most NICs take the tag out before the program runs, and a veth
-//     carries beside the packet what a VLAN interface over its peer has put on.
-//     Then the program sees an untagged packet. ethtool -K IFACE rxvlan off
-//     leaves the tag in, and so does, on a veth, txvlan off at the peer.
-//   - Of a packet in several buffers (jumbo frames, native mode) it sees the
+//   - A VLAN tag counts if it is in the packet. Then "vlan" and what follows it
+//     match as pcap-filter(7) says, and an expression about IP that does not
+//     say "vlan" does not match. But most NICs take the tag out before the
+//     program runs, and a veth carries beside the packet what a VLAN interface
+//     over its peer has put on: then the packet is an untagged one. ethtool -K
+//     IFACE rxvlan off leaves the tag in; for a veth it is txvlan off, at the peer.
+//   - Of a packet in several buffers (jumbo frames in native mode) it sees the
 //     first, which holds the headers. What is beyond counts as missing, and
-//     "len", "greater" and "less" are about the first buffer. Kernels before 5.18
-//     cannot attach such a program to an interface with a large MTU.
+//     "len", "greater" and "less" are about the first buffer.
 //   - A fragment is a packet of its own. As in tcpdump, ports match in the first
-//     fragment only, and the later ones stay with the kernel, which then cannot
-//     put the datagram together. "ip[6:2] & 0x1fff != 0" matches them.
+//     one only; the others stay with the kernel, which then cannot put the
+//     datagram together, nor can the program. "ip[6:2] & 0x1fff != 0" matches them.
 //   - A packet too short for a byte that the expression looks at does not
 //     match, also under "not", as in tcpdump.
-//   - IPv6 extension headers are not looked behind, for libpcap's port and proto
-//     do not. "protochain", which does, is a loop and an error here, and so is
-//     what asks for the kernel's own knowledge ("inbound", "ifname").
+//   - Behind IPv6 extension headers libpcap does not look for ports, and for
+//     protocols behind that of a fragment only. "protochain" would, but is a
+//     loop and an error here, and so is what asks for the kernel's own
+//     knowledge ("inbound", "ifname").
 //
 // Filter.Match runs the program on a packet in the kernel, without an interface.
 //
