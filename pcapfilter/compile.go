@@ -16,10 +16,10 @@ import (
 //
 //	tcp port 443 and not src net 192.0.2.0/24
 //
-// It is compiled for Ethernet. Names in it are looked up when it is compiled, by
-// the system's resolver, and then stay as they were. The empty Filter is an
-// error, so that no machine is cut off by accident; "greater 0" matches every
-// packet.
+// It is compiled for Ethernet. Names in it are looked up when it is compiled, as
+// the system does (/etc/hosts, DNS, /etc/services, /etc/protocols). The empty
+// Filter is an error, so that no machine is cut off by accident; "greater 0"
+// matches every packet.
 //
 // libpcap takes its time over long expressions, as in tcpdump: a second or two
 // for a hundred hosts with a port each. The tables of a bpf.Filter are for that.

@@ -1,11 +1,8 @@
 package pcapfilter
 
 import (
-	"context"
 	"fmt"
-	"os"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,13 +12,11 @@ import (
 
 // A device is an interface as rtnetlink tells of it.
 type device struct {
-	index   int
-	name    string
-	kind    uint16 // ARPHRD_*
-	queues  int    // receive queues that it can have
-	up      bool
-	carrier bool
-	mode    bpf.Mode // of the XDP program that is attached; Auto if none
+	index  int
+	name   string
+	kind   uint16   // ARPHRD_*
+	queues int      // receive queues that it can have
+	mode   bpf.Mode // of the XDP program that is attached; Auto if none
 }
 
 // findDevice asks the network namespace of the calling thread.
@@ -54,7 +49,7 @@ func deviceAt(index int) (*device, error) {
 
 func readDevice(m *syscall.NetlinkMessage) *device {
 	info := (*unix.IfInfomsg)(unsafe.Pointer(&m.Data[0]))
-	d := &device{index: int(info.Index), kind: info.Type, up: info.Flags&unix.IFF_UP != 0}
+	d := &device{index: int(info.Index), kind: info.Type}
 	attributes, _ := syscall.ParseNetlinkRouteAttr(m)
 	for _, a := range attributes {
 		switch v := a.Value; a.Attr.Type &^ unix.NLA_F_NESTED {
@@ -62,8 +57,6 @@ func readDevice(m *syscall.NetlinkMessage) *device {
 			d.name = unix.ByteSliceToString(v)
 		case unix.IFLA_NUM_RX_QUEUES:
 			d.queues = int(*(*uint32)(unsafe.Pointer(&v[0])))
-		case unix.IFLA_CARRIER:
-			d.carrier = v[0] != 0
 		case unix.IFLA_XDP:
 			d.mode = attachedMode(v)
 		}
@@ -99,40 +92,4 @@ func (d *device) checkKind() error {
 		return nil
 	}
 	return fmt.Errorf("%w: its packets have no Ethernet header (ARPHRD %d), and the Filter is for those that have", unix.ENOTSUP, d.kind)
-}
-
-// WaitLink waits until the interface can carry packets: it is up, and has its
-// carrier. See WaitLink of bpf.Program, which it is the twin of.
-func (p *Program) WaitLink(ctx context.Context) error {
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		missing, err := p.linkMissing()
-		if err != nil {
-			return fmt.Errorf("pcapfilter: wait for the link of %s: %w", p.ifname, err)
-		}
-		if missing == "" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("pcapfilter: wait for the link of %s: %s: %w", p.ifname, missing, context.Cause(ctx))
-		case <-time.After(pause):
-		}
-	}
-}
-
-// linkMissing says what the link lacks, "" if nothing.
-func (p *Program) linkMissing() (string, error) {
-	if p.FileDescriptor() < 0 {
-		return "", os.ErrClosed
-	}
-	d, err := deviceAt(p.ifindex)
-	switch {
-	case err != nil:
-		return "", err
-	case !d.up:
-		return "the interface is down", nil
-	case !d.carrier:
-		return "the interface has no carrier", nil
-	}
-	return "", nil
 }

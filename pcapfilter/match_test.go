@@ -38,7 +38,7 @@ var expressions = []struct {
 	{"tcp", "tcp6", "udp6"},
 	{"icmp", "icmp echo", "icmp6"},
 	{"icmp6", "icmp6", "icmp echo"},
-	{"ip proto gre", "gre", "udp"},
+	{"ip proto 47", "gre", "udp"},
 	{"ip6 proto 44", "fragment6", "udp6"},
 	{"ip6 and udp", "udp fragment6", "hop by hop"},
 	{"port 53", "udp answer", "udp fragment6"},

@@ -54,12 +54,14 @@
 //     with cilium/ebpf, whose instructions it makes; so that also loads and
 //     attaches the program, and libbpf has no part in this package. Its objects
 //     are closed by the garbage collector unless held: this package holds them.
-//   - package bpf for its Mode.
+//   - package bpf, for its Mode and WaitLink.
 package pcapfilter
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 
@@ -200,6 +202,20 @@ func (p *Program) Mode() bpf.Mode {
 		return bpf.Auto
 	}
 	return p.mode
+}
+
+// WaitLink waits until the interface can carry packets: it is up, and has its
+// carrier. It is for use after Attach, because many drivers reset the link to
+// attach in native mode, and what is sent before it is back is lost.
+//
+// The error wraps the context's cause when that ends first, ENODEV when the
+// interface is gone (deleted, renamed, or moved to another network namespace),
+// and os.ErrClosed after Close.
+func (p *Program) WaitLink(ctx context.Context) error {
+	if p.FileDescriptor() < 0 {
+		return fmt.Errorf("pcapfilter: wait for the link of %s: %w", p.ifname, os.ErrClosed)
+	}
+	return bpf.WaitLink(ctx, p.ifname)
 }
 
 // String describes what is attached, as in
