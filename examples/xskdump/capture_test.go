@@ -114,6 +114,23 @@ func TestInterfaceThatGoesEndsTheCapture(t *testing.T) {
 // helper makes the test binary xskdump itself.
 const helper = "XSKDUMP_TEST_HELPER"
 
+func TestCommandLineSaysWhatToCapture(t *testing.T) {
+	for line, part := range map[string]string{
+		"-d lo":                          "nothing to capture",
+		"-d lo -udp 53 -e arp":           "exclude each other",
+		"-d lo -all -e arp":              "exclude each other",
+		"-d lo -e arp -s 0":              "-s 0 is outside 1 to 262144",
+		"-d none0 -e arp":                "no interface none0",
+		"-d lo -t 0.1 -tcp 443 -q 0":     "lo queue 0: ",
+		"-d lo -t 0.1 -e arp -mode auto": "captured=0",
+	} {
+		cmd := exec.Command("/proc/self/exe", strings.Fields(line)...)
+		cmd.Env = append(os.Environ(), helper+"=1")
+		said, _ := cmd.CombinedOutput()
+		assert.Contains(t, string(said), part, line)
+	}
+}
+
 // shown is what ip(8) says of an interface.
 func shown(t *testing.T, ifname string) string {
 	t.Helper()

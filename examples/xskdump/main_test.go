@@ -198,6 +198,7 @@ func TestFileHasWhatWasSent(t *testing.T) {
 				assert.Zero(t, description.Statistics.PacketsDropped)
 				assert.Contains(t, d.log.String(), fmt.Sprintf("xskdump: captured=%d bytes=", packets))
 				assert.Contains(t, d.log.String(), "kernel-dropped=0")
+				assert.Equal(t, expression == "", strings.Contains(d.log.String(), fmt.Sprintf("UDPPorts %d", packets)), d.log.String())
 				assert.Contains(t, d.log.String(), "xskdump: "+near+" dropped=")
 			})
 		}
