@@ -48,7 +48,8 @@
 //   - libpcap, through gopacket's cgo binding: the compiler that tcpdump itself
 //     uses, so the language is whole and its errors are familiar. The compilers
 //     in pure Go know part of the language. It needs libpcap-dev to build and
-//     libpcap0.8 to run.
+//     libpcap0.8 to run, and is linked dynamically: Debian's libpcap.a lacks what
+//     it depends on, so there is no xsk_static here.
 //   - cloudflare/cbpfc translates libpcap's classic BPF into code that the
 //     kernel's verifier accepts, as Cloudflare uses it against floods. It comes
 //     with cilium/ebpf, whose instructions it makes; so that also loads and

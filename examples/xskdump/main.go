@@ -111,7 +111,7 @@ func run(ctx context.Context, c *config, out, log io.Writer) (err error) {
 		}
 	}
 	queues, err := xsk.OpenAll(c.Interface, &xsk.Config{
-		SocketConfig: xsk.SocketConfig{BindFlags: c.BindFlags() | nic.multiBuffer()},
+		SocketConfig: xsk.SocketConfig{BindFlags: c.BindFlags() | nic.multiBuffer(), RxOnly: true},
 		XSKMap:       program,
 		Queues:       c.queues,
 	})
