@@ -292,12 +292,40 @@ func TestWaitLinkWaitsForTheCarrier(t *testing.T) {
 const helperInterface = "XSK_PCAPFILTER_TEST_HELPER"
 
 func helper(ifname string) {
-	if _, err := pcapfilter.Attach(ifname, pcapfilter.Options{Filter: "udp"}); err != nil {
+	if _, err := pcapfilter.Attach(ifname, pcapfilter.Options{Filter: "udp port 53"}); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
 	fmt.Println("attached")
 	select {}
+}
+
+func TestAttachNamesTheCapabilities(t *testing.T) {
+	near, _ := testns.Veth{}.Make(t)
+	self, err := os.Executable()
+	require.NoError(t, err)
+	for capabilities, enough := range map[string]bool{
+		"+net_admin,+bpf,+perfmon": true,
+		"+net_admin,+bpf":          false,
+		"+net_admin,+perfmon":      false,
+		"+bpf,+perfmon":            false,
+	} {
+		cmd := exec.Command("setpriv", "--bounding-set", "-all,"+capabilities, "--inh-caps", "-all", self)
+		cmd.Env = append(os.Environ(), helperInterface+"="+near)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if enough {
+			assert.Equal(t, "attached\n", line, capabilities)
+		} else {
+			assert.Contains(t, line, "operation not permitted: it takes CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON", capabilities)
+		}
+		require.Eventually(t, func() bool { return attached(t, near) == "" }, patience, 10*time.Millisecond)
+	}
 }
 
 func TestKilledProcessLeavesNothing(t *testing.T) {

@@ -44,9 +44,11 @@ func (f Filter) load(slots, miss int) (*ebpf.Program, *ebpf.Map, error) {
 	return prog, xsks, nil
 }
 
+// explainLoad names the capabilities: without CAP_PERFMON the verifier answers
+// EACCES, and means an instruction.
 func explainLoad(step string, err error) error {
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%s: %w: it takes CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON", step, unix.EPERM)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%s: %w: it takes CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (%w)", step, unix.EPERM, err)
 	}
 	return fmt.Errorf("%s: %w", step, err)
 }

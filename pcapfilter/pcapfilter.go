@@ -101,9 +101,10 @@ var alive sync.Map
 
 // Attach compiles the expression, loads the program and attaches it to the
 // interface, in the network namespace of the calling thread. It needs
-// CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. A native attach may take a second or
-// so while the driver rebuilds its queues, and the link may be down after it:
-// see WaitLink. The XSKMAP has as many slots as the interface can have queues.
+// CAP_NET_ADMIN, CAP_BPF and, for most expressions, CAP_PERFMON. A native attach
+// may take a second or so while the driver rebuilds its queues, and the link may
+// be down after it: see WaitLink. The XSKMAP has as many slots as the interface
+// can have queues.
 //
 // Errors wrap the errno: EINVAL for an expression that libpcap refuses, with
 // libpcap's words, ENODEV for an unknown interface, EPERM without the
