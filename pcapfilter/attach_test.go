@@ -195,7 +195,7 @@ func TestAttachSaysWhatIsWrong(t *testing.T) {
 	attach(t, near, "udp", bpf.Generic)
 	for _, mode := range []bpf.Mode{bpf.Auto, bpf.Native, bpf.Generic} {
 		err = attempt(near, mode)
-		require.Error(t, err)
+		require.ErrorIs(t, err, syscall.EBUSY)
 		assert.ErrorContains(t, err, "nothing was replaced")
 	}
 	testns.IP(t, "tuntap", "add", "tun0", "mode", "tun")

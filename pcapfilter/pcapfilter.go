@@ -164,7 +164,7 @@ func (d *device) explain(err error, mode bpf.Mode) error {
 	hint := ""
 	switch {
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
-		hint = "an XDP program is attached already (ip link show " + d.name + "); nothing was replaced"
+		return fmt.Errorf("%w: an XDP program is attached already (ip link show %s); nothing was replaced", unix.EBUSY, d.name)
 	case mode == bpf.Generic:
 	case errors.Is(err, unix.EOPNOTSUPP):
 		hint = "the driver has no native XDP, or refuses it as the interface is configured; bpf.Generic needs none"
