@@ -195,7 +195,7 @@ func TestOnlyTheFirstBufferIsSeen(t *testing.T) {
 func TestBadExpressionsGetLibpcapsWords(t *testing.T) {
 	for f, part := range map[pcapfilter.Filter]string{
 		"udp prot 53":           "syntax error",
-		"port 70000":            "illegal port number 70000 > 65535",
+		"port 70000":            "65535",
 		"host 300.1.1.1":        "",
 		"tcp and arp":           "expression rejects all packets",
 		"ip broadcast":          "netmask not known",
@@ -204,9 +204,9 @@ func TestBadExpressionsGetLibpcapsWords(t *testing.T) {
 		"ip\x00":                "zero byte",
 		"ether[0:3] == 1":       "data size must be 1, 2, or 4",
 		"(udp":                  "syntax error",
-		"ifname eth0":           "",
+		"ifname eth0":           "ifname",
 		"vlan 5000":             "VLAN tag 5000 greater than maximum 4095",
-		"ether host 1:2:3":      "bogus ethernet address",
+		"ether host 1:2:3":      "thernet address 1:2:",
 		"net 10.0.0.1/24":       "non-network bits set",
 		"greater 99999999999 x": "",
 	} {
@@ -222,7 +222,7 @@ func TestBadExpressionsGetLibpcapsWords(t *testing.T) {
 }
 
 func TestExpressionsThatXDPCannotDo(t *testing.T) {
-	for _, f := range []pcapfilter.Filter{"ip6 protochain 6", "inbound", "ether[-4080] == 4"} {
+	for _, f := range []pcapfilter.Filter{"ip6 protochain 6", "ether[-4080] == 4"} {
 		_, err := f.Match(make([]byte, 60))
 		require.ErrorIs(t, err, errors.ErrUnsupported, f)
 		assert.ErrorContains(t, err, fmt.Sprintf("%q", string(f)))
