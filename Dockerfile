@@ -20,10 +20,11 @@ COPY scripts/lib.sh scripts/setup scripts/
 RUN scripts/setup -y && rm -rf /var/lib/apt/lists/*
 RUN go mod download
 COPY . .
-RUN go build ./... && go vet ./... && go build -o /out/ ./examples/...
+RUN go build ./... && go vet ./... && go build -o /out/ ./examples/... && \
+    for module in examples/*/go.mod; do go build -C "${module%/go.mod}" -o /out/ . || exit; done
 
 FROM debian:trixie-slim
-RUN apt-get update && apt-get install -y --no-install-recommends libxdp1 libbpf1 iproute2 ethtool && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends libxdp1 libbpf1 libpcap0.8t64 iproute2 ethtool && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /usr/local/bin/
 COPY scripts/lib.sh scripts/netns scripts/demo /opt/xsk/scripts/
 ENV XSK_BIN=/usr/local/bin PATH=/opt/xsk/scripts:$PATH

@@ -46,18 +46,31 @@ func (d *device) close() { unix.Close(d.socket) }
 // The error wraps the context's cause when that ends first, ENODEV when the
 // interface is gone (deleted, or moved to another network namespace), and
 // os.ErrClosed after Close.
-func (p *Program) WaitLink(ctx context.Context) error {
+func (p *Program) WaitLink(ctx context.Context) error { return waitLink(ctx, p.ifname, p.linkMissing) }
+
+// WaitLink waits until the interface can carry packets, as Program.WaitLink does,
+// for a program that somebody else has attached.
+func WaitLink(ctx context.Context, ifname string) error {
+	d, err := openDevice(ifname)
+	if err != nil {
+		return fmt.Errorf("bpf: wait for the link of %s: %w", ifname, err)
+	}
+	defer d.close()
+	return waitLink(ctx, ifname, d.linkMissing)
+}
+
+func waitLink(ctx context.Context, ifname string, linkMissing func() (string, error)) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		missing, err := p.linkMissing()
+		missing, err := linkMissing()
 		if err != nil {
-			return fmt.Errorf("bpf: wait for the link of %s: %w", p.ifname, err)
+			return fmt.Errorf("bpf: wait for the link of %s: %w", ifname, err)
 		}
 		if missing == "" {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("bpf: wait for the link of %s: %s: %w", p.ifname, missing, context.Cause(ctx))
+			return fmt.Errorf("bpf: wait for the link of %s: %s: %w", ifname, missing, context.Cause(ctx))
 		case <-time.After(pause):
 		}
 	}

@@ -48,6 +48,16 @@ func TestWaitLinkWaitsForTheCarrier(t *testing.T) {
 	assert.NoError(t, p.WaitLink(timeout(t, 10*time.Second)))
 }
 
+func TestWaitLinkServesAnotherProgramsInterface(t *testing.T) {
+	a, b := testns.Veth{}.Make(t)
+	require.NoError(t, bpf.WaitLink(timeout(t, 5*time.Second), a))
+	testns.IP(t, "link", "set", b, "down")
+	err := bpf.WaitLink(timeout(t, 50*time.Millisecond), a)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.ErrorContains(t, err, "bpf: wait for the link of "+a+": the interface has no carrier")
+	require.ErrorIs(t, bpf.WaitLink(timeout(t, time.Second), "none0"), syscall.ENODEV)
+}
+
 func TestWaitLinkSaysThatTheInterfaceIsDown(t *testing.T) {
 	a, _ := testns.Veth{}.Make(t)
 	p := attach(t, a, everything)

@@ -83,6 +83,19 @@ build() {
 	fi
 }
 
+# modules prints the folder of each Go module here, "." first. Those below it
+# have dependencies of their own.
+modules() { (cd "$root" && find . -name go.mod -not -path './.*' -printf '%h\n' | sort); }
+
+# each_module COMMAND... runs COMMAND in every one of them.
+each_module() {
+	local module rc=0
+	while read -r module; do
+		(cd "$root/$module" && "$@" </dev/null) || rc=1
+	done < <(modules)
+	return "$rc"
+}
+
 # pause waits without a child process, which would outlive the script.
 pause() {
 	local fd

@@ -6,6 +6,7 @@
 //
 //	usage: testreport TALLY go test -json ARGUMENTS...
 //
+// Another command does too, if it runs go test once for each of several modules.
 // The file TALLY gets the numbers of passed, failed and skipped tests.
 package main
 

@@ -17,8 +17,8 @@ import (
 	"github.com/go-xsk/xsk/bpf"
 )
 
-// Frames between these sizes fit every example: Ethernet's minimum, and what a
-// Umem frame of 4096 bytes can receive.
+// Frames between these sizes fit an example that says nothing else: Ethernet's
+// minimum, and what a Umem frame of 4096 bytes can receive.
 const (
 	minSize = 60
 	maxSize = 3840
@@ -42,16 +42,17 @@ type Options struct {
 // A Set reads the flags of one example, which adds its own to those of Options.
 type Set struct {
 	*flag.FlagSet
-	options    Options
-	about      string
-	seconds    float64
-	defaultAll bool
+	options     Options
+	about       string
+	seconds     float64
+	least, most int // -s
+	defaultAll  bool
 }
 
 // New begins a Set. about says in a line what the example does, and size what
 // -s is when it is not given.
 func New(name, about string, size int) *Set {
-	s := &Set{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), about: about}
+	s := &Set{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), about: about, least: minSize, most: maxSize}
 	s.SetOutput(io.Discard) // Parse says it in one line
 	o := &s.options
 	o.Ports = []uint16{9000}
@@ -69,8 +70,25 @@ func New(name, about string, size int) *Set {
 	return s
 }
 
-// DefaultPorts changes what -udp is when it is not given.
+// SizeIs changes what -s means, and its bounds.
+func (s *Set) SizeIs(usage string, least, most int) {
+	s.Lookup("s").Usage = usage
+	s.least, s.most = least, most
+}
+
+// Given reports whether a flag is on the command line.
+func (s *Set) Given(name string) (given bool) {
+	s.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
+}
+
+// DefaultPorts changes what -udp is when it is not given; "" is none.
 func (s *Set) DefaultPorts(ports string) {
+	if ports == "" {
+		s.options.Ports = nil
+		s.Lookup("udp").Usage = "UDP destination `ports`, as in 53,4000-4010"
+		return
+	}
 	if err := s.options.setPorts(ports); err != nil {
 		panic(err)
 	}
@@ -129,8 +147,8 @@ func (s *Set) parse(args []string) error {
 		return fmt.Errorf("-q %d is no queue", o.Queue)
 	case !(s.seconds >= 0 && s.seconds <= 1e9):
 		return fmt.Errorf("-t %v is no number of seconds", s.seconds)
-	case o.Size < minSize || o.Size > maxSize:
-		return fmt.Errorf("-s %d is outside %d to %d", o.Size, minSize, maxSize)
+	case o.Size < s.least || o.Size > s.most:
+		return fmt.Errorf("-s %d is outside %d to %d", o.Size, s.least, s.most)
 	case o.Batch < 1 || o.Batch > xsk.DefaultRingSize:
 		return fmt.Errorf("-n %d is outside 1 to %d, the size of a ring", o.Batch, xsk.DefaultRingSize)
 	case o.ZeroCopy && o.Mode == bpf.Generic:

@@ -42,6 +42,24 @@ func TestDefaultPorts(t *testing.T) {
 	assert.Equal(t, []uint16{54}, s.options.Ports)
 }
 
+func TestNoDefaultPorts(t *testing.T) {
+	s := New("test", "tests", 64)
+	s.DefaultPorts("")
+	require.NoError(t, s.parse([]string{"-d", "e"}))
+	assert.Empty(t, s.options.Ports)
+}
+
+func TestSizeMayMeanAnother(t *testing.T) {
+	s := New("test", "tests", 5)
+	s.SizeIs("`bytes` of it", 1, 10)
+	require.NoError(t, s.parse([]string{"-d", "e"}))
+	assert.Equal(t, 5, s.options.Size)
+	require.NoError(t, s.parse([]string{"-d", "e", "-s", "1"}))
+	require.ErrorContains(t, s.parse([]string{"-d", "e", "-s", "11"}), "1 to 10")
+	assert.True(t, s.Given("s"))
+	assert.False(t, s.Given("q"))
+}
+
 func TestEveryFlag(t *testing.T) {
 	o, err := parse(t, "-d e -q 3 -c 10 -t 0.5 -w=false -z -s 3840 -n 16 -mode native -udp 1,65535")
 	require.NoError(t, err)

@@ -1,0 +1,107 @@
+package pcapfilter
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// programName is what bpftool shows.
+const programName = "xsk_pcap"
+
+// load loads the program that f is compiled to, and the XSKMAP that it
+// redirects to. For a match without a socket the program answers miss.
+func (f Filter) load(slots, miss int) (*ebpf.Program, *ebpf.Map, error) {
+	classic, err := f.classic()
+	if err != nil {
+		return nil, nil, err
+	}
+	xsks, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "xsks_map", Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: uint32(slots),
+	})
+	if err != nil {
+		return nil, nil, explainLoad("make the XSKMAP", err)
+	}
+	code, err := f.assemble(classic, xsks.FD(), miss)
+	if err != nil {
+		xsks.Close()
+		return nil, nil, err
+	}
+	spec := &ebpf.ProgramSpec{
+		Name: programName, Type: ebpf.XDP, Instructions: code, License: "Dual BSD/GPL", Flags: unix.BPF_F_XDP_HAS_FRAGS,
+	}
+	prog, err := ebpf.NewProgram(spec)
+	if errors.Is(err, unix.EINVAL) { // before 5.18: no packets of several buffers
+		spec.Flags = 0
+		prog, err = ebpf.NewProgram(spec)
+	}
+	if err != nil {
+		xsks.Close()
+		return nil, nil, explainLoad("load the program", err)
+	}
+	return prog, xsks, nil
+}
+
+// explainLoad names the capabilities: without CAP_PERFMON the verifier answers
+// EACCES, and means an instruction.
+func explainLoad(step string, err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%s: %w: it takes CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (%w)", step, unix.EPERM, err)
+	}
+	return fmt.Errorf("%s: %w", step, err)
+}
+
+// Match reports whether the filter matches a packet: 14 bytes, an Ethernet
+// header, or more. It compiles and loads the program that Attach would attach,
+// and runs it on the packet in the kernel (BPF_PROG_TEST_RUN), which needs the
+// same capabilities but no interface. What of a packet does not fit a page is in
+// further buffers, which the filter does not see.
+func (f Filter) Match(packet []byte) (bool, error) {
+	t, err := newTrial(f)
+	if err != nil {
+		return false, fmt.Errorf("pcapfilter: match: %w", err)
+	}
+	defer t.close()
+	matched, err := t.match(packet)
+	if err != nil {
+		return false, fmt.Errorf("pcapfilter: match a packet of %d bytes with %q: %w", len(packet), string(f), err)
+	}
+	return matched, nil
+}
+
+// A trial is the filter's program for test runs. It has no socket in its map;
+// so that a match can be told, it answers XDP_TX to one instead of XDP_PASS, and
+// that number is the only difference.
+type trial struct {
+	prog *ebpf.Program
+	xsks *ebpf.Map
+}
+
+func newTrial(f Filter) (t trial, err error) {
+	t.prog, t.xsks, err = f.load(1, xdpTx)
+	return t, err
+}
+
+func (t trial) close() {
+	t.prog.Close()
+	t.xsks.Close()
+}
+
+func (t trial) match(packet []byte) (bool, error) {
+	const ethernetHeader = 14
+	if len(packet) < ethernetHeader {
+		return false, fmt.Errorf("%w: an Ethernet header alone is %d", unix.EINVAL, ethernetHeader)
+	}
+	verdict, err := t.prog.Run(&ebpf.RunOptions{Data: packet})
+	switch {
+	case err != nil:
+		return false, err
+	case verdict == xdpTx:
+		return true, nil
+	case verdict == xdpPass:
+		return false, nil
+	}
+	return false, fmt.Errorf("the program answered %d", verdict)
+}
