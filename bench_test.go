@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -36,6 +37,11 @@ type program struct {
 	byHand     *xsk.Socket
 	handRings  *ringbench.Rings
 	back       []xsk.Addr
+
+	// And the other way.
+	sendQueue *xsk.Queue
+	sendRings *ringbench.Rings
+	stack     []xsk.Addr // frames to send from, last in, first out
 }
 
 func newProgram(tb testing.TB) *program {
@@ -44,6 +50,12 @@ func newProgram(tb testing.TB) *program {
 	tb.Cleanup(r.Free)
 	tb.Cleanup(queueRings.Free)
 	tb.Cleanup(handRings.Free)
+	sendRings := ringbench.New(frames)
+	tb.Cleanup(sendRings.Free)
+	stack := make([]xsk.Addr, frames)
+	for i := range stack {
+		stack[i] = xsk.Addr(i * 2048)
+	}
 	byHand := xsk.NewPlainSocket(handRings.Fill, handRings.Completion, handRings.Rx, handRings.Tx)
 	for i := range frames / 2 {
 		byHand.Fill.Produce([]xsk.Addr{xsk.Addr(i * 2048)})
@@ -55,10 +67,14 @@ func newProgram(tb testing.TB) *program {
 		frames:     make([]xsk.Frame, slices.Max(burstSizes)),
 		byHand:     byHand,
 		handRings:  handRings,
-		rings:      r,
-		socket:     xsk.NewPlainSocket(r.Fill, r.Completion, r.Rx, r.Tx),
-		addrs:      make([]xsk.Addr, slices.Max(burstSizes)),
-		descs:      make([]xsk.Desc, slices.Max(burstSizes)),
+		sendQueue: xsk.NewPlainQueue(xsk.NewPlainSocket(sendRings.Fill, sendRings.Completion,
+			sendRings.Rx, sendRings.Tx), frames),
+		sendRings: sendRings,
+		stack:     stack,
+		rings:     r,
+		socket:    xsk.NewPlainSocket(r.Fill, r.Completion, r.Rx, r.Tx),
+		addrs:     make([]xsk.Addr, slices.Max(burstSizes)),
+		descs:     make([]xsk.Desc, slices.Max(burstSizes)),
 	}
 }
 
@@ -132,6 +148,36 @@ func (p *program) rxQueue(bursts, n int) (packets int) {
 	return packets
 }
 
+// txByHand sends by TxBurst from a stack of frames, as a program without a Queue
+// must.
+func (p *program) txByHand(bursts, n int) (packets int) {
+	for range bursts {
+		p.handRings.Transmit(n)
+		top := len(p.stack) - n
+		for i, addr := range p.stack[top:] {
+			p.descs[i] = xsk.Desc{Addr: addr, Len: 60}
+		}
+		queued, completed, _ := p.byHand.TxBurst(p.descs[:n], p.stack[top:cap(p.stack)])
+		p.stack = p.stack[:top+completed]
+		packets += queued
+	}
+	return packets
+}
+
+func (p *program) txQueue(bursts, n int) (packets int) {
+	for range bursts {
+		p.sendRings.Transmit(n)
+		got, _ := p.sendQueue.TryAlloc(p.frames[:n])
+		for i := range p.frames[:got] {
+			f := &p.frames[i]
+			f.Data = f.Data[:60]
+		}
+		sent, _ := p.sendQueue.TrySend(p.frames[:got])
+		packets += sent
+	}
+	return packets
+}
+
 // cross is what remains of a way when its rings are taken away.
 func (p *program) cross(bursts, n int) int {
 	for range bursts {
@@ -164,6 +210,10 @@ var directions = []struct {
 	{"receive + recycle", []way{
 		{"RxBurst", (*program).rxByHand},
 		{"Queue", (*program).rxQueue},
+	}},
+	{"alloc + send", []way{
+		{"TxBurst", (*program).txByHand},
+		{"Queue", (*program).txQueue},
 	}},
 }
 
@@ -209,11 +259,18 @@ func BenchmarkCompare(b *testing.B) {
 	}
 	fmt.Printf("\nns per packet, medians of %d windows of %v; an empty call into C takes %.0f ns\n",
 		len(empty.ns), window, median(empty.ns))
-	all = all[1:]
+	rest := all[1:]
 	for _, d := range directions {
 		n := len(d.ways) * len(burstSizes)
-		printTable(d.name, d.ways, all[:n])
-		all = all[n:]
+		printTable(d.name, d.ways, rest[:n])
+		rest = rest[n:]
+	}
+	fmt.Println()
+	rest = all[1:]
+	for _, d := range directions {
+		n := len(d.ways) * len(burstSizes)
+		printRatios(d.name, d.ways, rest[:n])
+		rest = rest[n:]
 	}
 }
 
@@ -277,6 +334,29 @@ func printTable(name string, ways []way, all []*series) {
 		fmt.Fprintln(w)
 	}
 	_ = w.Flush()
+}
+
+// printRatios prints a line for each comparison, as scripts/bench does for all:
+// a ratio above 1 is better for the second way. Rounds in a row make seven groups,
+// and the least and the most are of their ratios.
+func printRatios(name string, ways []way, all []*series) {
+	const groups = 7
+	for i, size := range burstSizes {
+		first := all[i]
+		for j, way := range ways[1:] {
+			s := all[(j+1)*len(burstSizes)+i]
+			each := make([]float64, 0, groups)
+			for g := range groups {
+				from, to := g*len(s.ns)/groups, (g+1)*len(s.ns)/groups
+				if from < to {
+					each = append(each, median(first.ns[from:to])/median(s.ns[from:to]))
+				}
+			}
+			fmt.Printf("bench: rings/%s/burst-%d/%s-vs-%s ours=%.2f other=%.2f ratio=%.3f min=%.3f max=%.3f\n",
+				strings.ReplaceAll(name, " ", ""), size, strings.ReplaceAll(way.name, " ", "-"), ways[0].name,
+				median(s.ns), median(first.ns), median(first.ns)/median(s.ns), slices.Min(each), slices.Max(each))
+		}
+	}
 }
 
 // median is the middle of values.

@@ -96,7 +96,7 @@ func (f *Filter) check() error {
 	err := f.checkValues()
 	if err == nil && f.Except != nil {
 		if err = f.Except.checkValues(); err != nil {
-			err = fmt.Errorf("Except: %w", err)
+			err = fmt.Errorf("in Except: %w", err)
 		}
 	}
 	if err == nil && slices.Contains(f.ManagementPorts, 0) {
@@ -142,7 +142,7 @@ func (f *Filter) checkValues() error {
 		ports []uint16
 	}{{"UDPPorts", f.UDPPorts}, {"TCPPorts", f.TCPPorts}, {"UDPSourcePorts", f.UDPSourcePorts}, {"TCPSourcePorts", f.TCPSourcePorts}} {
 		if slices.Contains(set.ports, 0) {
-			return fmt.Errorf("Filter.%s has port 0, which no packet has", set.name)
+			return fmt.Errorf("port 0 in Filter.%s: no packet has it", set.name)
 		}
 	}
 	for _, prefixes := range [][]netip.Prefix{f.Sources, f.Destinations} {

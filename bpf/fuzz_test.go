@@ -1,7 +1,6 @@
 package bpf_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -239,7 +238,7 @@ func TestFilterAgreesWithGo(t *testing.T) {
 		m.Close()
 	}
 	total := filters * packets
-	t.Log(fmt.Sprintf("seed %d: %d packets, %d matched, %d differences", seed, total, matched, differ))
+	t.Logf("seed %d: %d packets, %d matched, %d differences", seed, total, matched, differ)
 	require.Greater(t, matched, total/20, "hardly any match: the packets and the filters miss each other")
 	require.Less(t, matched, total*19/20)
 }

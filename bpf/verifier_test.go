@@ -110,7 +110,7 @@ func TestFilterVerifies(t *testing.T) {
 			combinations(rand.UintN(every))
 		}
 	}
-	t.Log(fmt.Sprintf("%d programs; the verifier looked at %d instructions at most", loads, most))
+	t.Logf("%d programs; the verifier looked at %d instructions at most", loads, most)
 	require.Less(t, most, 500_000, "the limit is a million, and other kernels count otherwise")
 }
 

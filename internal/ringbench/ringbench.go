@@ -85,6 +85,20 @@ func (r *Rings) Send(n int) {
 	*r.comp.producer = *r.comp.consumer + uint32(n)
 }
 
+// Transmit is the kernel sending up to n packets: each frame that was queued
+// comes back on the completion ring.
+func (r *Rings) Transmit(n int) {
+	mask := uint32(r.c.tx.mask)
+	tx := unsafe.Slice((*C.struct_xdp_desc)(r.c.tx.ring), mask+1)
+	comp := unsafe.Slice((*C.__u64)(r.c.comp.ring), mask+1)
+	from, to := *r.tx.consumer, *r.comp.producer
+	queued := min(uint32(n), *r.tx.producer-from)
+	for i := range queued {
+		comp[(to+i)&mask] = tx[(from+i)&mask].addr
+	}
+	*r.tx.consumer, *r.comp.producer = from+queued, to+queued
+}
+
 // ReceiveInC receives a number of bursts of n packets each, kernel included, in
 // one loop in C. It returns how many packets came.
 func (r *Rings) ReceiveInC(bursts, n int) int {

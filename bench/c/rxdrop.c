@@ -22,21 +22,35 @@
 
 #define FRAMES RING_SIZE
 
-/* The program's variable udp_ports, one bit for each port, before it is loaded. */
-static uint64_t *udp_ports(struct bpf_object *object)
+/* A variable of the program in a section of its object, before it is loaded. */
+static void *variable(struct bpf_object *object, const char *section_name, const char *name)
 {
 	struct btf *btf = bpf_object__btf(object);
-	const struct btf_type *section = btf__type_by_id(btf, btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC));
+	const struct btf_type *section = btf__type_by_id(btf, btf__find_by_name_kind(btf, section_name, BTF_KIND_DATASEC));
 	const struct btf_var_secinfo *v = section ? btf_var_secinfos(section) : NULL;
-	struct bpf_map *map = bpf_object__find_map_by_name(object, ".rodata");
+	struct bpf_map *map = bpf_object__find_map_by_name(object, section_name);
 	size_t size;
 	int i;
 
 	for (i = 0; map && v && i < btf_vlen(section); i++)
-		if (!strcmp(btf__name_by_offset(btf, btf__type_by_id(btf, v[i].type)->name_off), "udp_ports"))
-			return (uint64_t *)((char *)bpf_map__initial_value(map, &size) + v[i].offset);
-	die(ENOENT, "udp_ports");
+		if (!strcmp(btf__name_by_offset(btf, btf__type_by_id(btf, v[i].type)->name_off), name))
+			return (char *)bpf_map__initial_value(map, &size) + v[i].offset;
+	die(ENOENT, name);
 	return NULL;
+}
+
+/* Sets the filter to one UDP port, as bpf/tables.go does. */
+static void filter(struct bpf_object *object, uint16_t port)
+{
+	enum { UDP_PORTS = 1 }; /* RULE(UDP_PORTS) and NUMBER(UDP_PORTS) */
+	struct {
+		uint32_t rules, exceptions, used, parse;
+	} *config = variable(object, ".rodata", "config");
+	uint16_t *numbers = variable(object, ".bss", "numbers");
+
+	config->rules = config->used = UDP_PORTS;
+	config->parse = 1;
+	numbers[port] = UDP_PORTS;
 }
 
 /* Attaches package bpf's program by a bpf_link, which ends with the process, and
@@ -52,7 +66,7 @@ static void attach(const struct options *o, const struct port *p)
 
 	if (!object)
 		die(errno, o->object);
-	udp_ports(object)[o->port / 64] |= 1ull << (o->port % 64);
+	filter(object, o->port);
 	program = bpf_object__find_program_by_name(object, "xsk_redirect");
 	single = bpf_object__find_program_by_name(object, "xsk_redirect_1b");
 	map = bpf_object__find_map_by_name(object, "xsks_map");

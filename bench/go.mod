@@ -1,0 +1,26 @@
+module github.com/go-xsk/xsk/bench
+
+go 1.24.0
+
+require (
+	github.com/cilium/ebpf v0.20.0
+	github.com/go-xsk/xsk v0.0.0
+	golang.org/x/sys v0.40.0
+	gonum.org/v1/plot v0.17.0
+	gvisor.dev/gvisor v0.0.0-20250205023644-9414b50a5633
+)
+
+require (
+	codeberg.org/go-fonts/liberation v0.5.0 // indirect
+	codeberg.org/go-latex/latex v0.2.0 // indirect
+	codeberg.org/go-pdf/fpdf v0.11.1 // indirect
+	git.sr.ht/~sbinet/gg v0.7.0 // indirect
+	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b // indirect
+	github.com/aquasecurity/libbpfgo v0.6.0-libbpf-1.3 // indirect
+	github.com/golang/freetype v0.0.0-20170609003504-e2365dfdc4a0 // indirect
+	golang.org/x/image v0.30.0 // indirect
+	golang.org/x/text v0.28.0 // indirect
+	golang.org/x/time v0.7.0 // indirect
+)
+
+replace github.com/go-xsk/xsk => ..
