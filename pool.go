@@ -43,25 +43,6 @@ type pool struct {
 	orphans *shard // whose frames are in the fill ring of a Umem that its Queue could not bind
 }
 
-// A shard is the part of a pool that is one Queue's. Number 0 is nobody's: the
-// frames that no Queue has needed yet.
-//
-// Its free frames come out last in, first out, so that a few hot ones stay in
-// the cache.
-type shard struct {
-	number uint32
-	table  []entry // the pool's
-	key    queueKey
-	queue  *Queue // nil after Close; pool.mu guards it
-
-	mu    sync.Mutex
-	count [owners]int // of the frames at home here
-	free  uint32      // the first free frame
-	some  atomic.Bool // there is one: a hint for those without the lock
-
-	_ [64]byte // no two shards share a cache line
-}
-
 func newPool(u *Umem) *pool {
 	p := &pool{
 		layout:   u.layout,
@@ -100,58 +81,6 @@ func (p *pool) unlockAll() {
 }
 
 // The methods of a shard need its lock.
-
-// move gives a frame of s to another owner.
-func (s *shard) move(e *entry, to owner) {
-	s.count[e.owner]--
-	s.count[to]++
-	e.owner = to
-}
-
-// put makes a frame of s free.
-func (s *shard) put(index uint32) {
-	s.move(&s.table[index], ownerFree)
-	s.push(index)
-}
-
-func (s *shard) push(index uint32) {
-	if s.free == noFrame {
-		s.some.Store(true)
-	}
-	s.table[index].next = s.free
-	s.free = index
-}
-
-// pop takes the free frame on top; there must be one.
-func (s *shard) pop() (uint32, *entry) {
-	index := s.free
-	e := &s.table[index]
-	if s.free = e.next; e.next == noFrame {
-		s.some.Store(false)
-	}
-	return index, e
-}
-
-// claim moves up to n free frames of another shard to s, the first on top, and
-// returns how many. Both are locked.
-func (s *shard) claim(from *shard, n int) int {
-	n = min(n, from.count[ownerFree])
-	if n == 0 {
-		return 0
-	}
-	first, last := from.free, &from.table[from.free]
-	last.home.Store(s.number)
-	for range n - 1 {
-		last = &from.table[last.next]
-		last.home.Store(s.number)
-	}
-	from.free, last.next, s.free = last.next, s.free, first
-	from.some.Store(from.free != noFrame)
-	s.some.Store(true)
-	from.count[ownerFree] -= n
-	s.count[ownerFree] += n
-	return n
-}
 
 // spare is how many frames more than it needs a shard takes of the common one:
 // two bursts.

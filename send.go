@@ -181,17 +181,14 @@ func (q *Queue) allocFree(frames []Frame) int {
 
 // alloc gives empty frames to the program. s is locked, but not throughout.
 func (p *pool) alloc(s *shard, frames []Frame) int {
-	for i := range frames {
-		if s.free == noFrame && !p.refill(s, len(frames)-i) || p.closed {
-			return i
+	n := 0
+	for n < len(frames) {
+		if s.free == noFrame && !p.refill(s, len(frames)-n) || p.closed {
+			break
 		}
-		index, e := s.pop()
-		s.move(e, ownerUser)
-		first, end := p.span(index)
-		from := first + uint64(p.headroom)
-		frames[i] = Frame{Data: p.area[from:from:end], pool: p, index: index, gen: e.gen}
+		n += s.allocRun(p, frames[n:])
 	}
-	return len(frames)
+	return n
 }
 
 // reap takes back the frames that any Queue on this memory has sent, unless
@@ -238,7 +235,14 @@ func (p *pool) take(frames []Frame, s *shard, descs []Desc, room, parts int) ([]
 	c := p.cursor()
 	defer c.unlock()
 	room = min(room, cap(descs))
-	for i := range frames {
+	for i := 0; i < len(frames); i++ {
+		if c.at != nil {
+			n := c.at.takeRun(p, frames[i:], descs[len(descs):room], uint16(s.number))
+			descs = descs[:len(descs)+n]
+			if i += n; i == len(frames) {
+				break
+			}
+		}
 		f := &frames[i]
 		if err := p.checkPacket(f, parts); err != nil {
 			return descs, i, err
@@ -317,10 +321,8 @@ func (c *cursor) untake(descs []Desc) {
 
 // sent ends the program's hold on frames that are in the TX ring.
 func (c *cursor) sent(descs []Desc) {
-	for _, d := range descs {
-		e := &c.table[c.pool.frameOf(d.Addr)]
-		c.lock(e)
-		e.gen++
+	for i := 0; i < len(descs); i += c.at.sentRun(c.pool, descs[i:]) {
+		c.lock(&c.table[c.pool.frameOf(descs[i].Addr)])
 	}
 }
 
@@ -328,15 +330,16 @@ func (c *cursor) sent(descs []Desc) {
 // complete a frame twice, or return one that it refused: only a frame that is
 // out on this queue counts.
 func (c *cursor) completed(done []Addr, s *shard) {
-	for _, a := range done {
-		index := c.pool.sentFrame(a)
+	for i := 0; i < len(done); {
+		index := c.pool.sentFrame(done[i])
 		if uint64(index) < uint64(len(c.table)) {
-			e := &c.table[index]
-			if c.lock(e); e.owner == ownerTx && uint32(e.queue) == s.number {
-				c.at.put(index)
+			c.lock(&c.table[index])
+			if n := c.at.completedRun(c.pool, done[i:], uint16(s.number)); n > 0 {
+				i += n
 				continue
 			}
 		}
 		c.pool.strange.Add(1)
+		i++
 	}
 }
