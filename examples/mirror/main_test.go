@@ -95,6 +95,7 @@ func sniff(t *testing.T, ifname string) <-chan uint32 {
 	require.NoError(t, err)
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: device.Index, Protocol: 0x0008})) // ETH_P_IP
 	require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
+	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)) // all, should the reader be late
 	numbers := make(chan uint32, 10_000)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
