@@ -25,6 +25,7 @@ type receiver struct {
 	loan    []uint32 // frames of the last burst
 	frags   []Frame
 	idle    int // TryReceives that got nothing
+	turn    turn
 }
 
 // Receive takes packets into frames and returns how many: at least one, for it
@@ -62,13 +63,18 @@ func (q *Queue) Receive(frames []Frame) (int, error) {
 
 // TryReceive is Receive without waiting: no packet is no error.
 func (q *Queue) TryReceive(frames []Frame) (int, error) {
-	q.rx.mu.Lock()
-	defer q.rx.mu.Unlock()
+	r := &q.rx
+	r.mu.Lock()
 	n, err := q.receive(frames, false)
 	if n == 0 && err == nil {
-		if q.rx.idle++; q.rx.idle%1024 == 0 {
+		if r.idle++; r.idle%1024 == 0 {
 			err = q.sock.gone()
 		}
+	}
+	over, turn := r.turn.over(false), r.turn
+	r.mu.Unlock()
+	if over {
+		turn.pass()
 	}
 	return n, q.fail("receive", err)
 }

@@ -15,6 +15,7 @@ type sender struct {
 	descs  []Desc
 	done   []Addr
 	stamps stamps
+	turn   turn
 }
 
 // Send queues frames to be sent, waits for room if it must, and returns how many
@@ -50,7 +51,18 @@ func (q *Queue) TrySend(frames []Frame) (int, error) {
 func (q *Queue) trySend(frames []Frame) (int, error) {
 	t := &q.tx
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	n, err := q.sendNow(frames)
+	over, turn := t.turn.over(false), t.turn
+	t.mu.Unlock()
+	if over {
+		turn.pass()
+	}
+	return n, err
+}
+
+// sendNow is trySend with q.tx locked.
+func (q *Queue) sendNow(frames []Frame) (int, error) {
+	t := &q.tx
 	for total := 0; ; {
 		if err := q.sendable(); err != nil {
 			return total, err

@@ -33,9 +33,7 @@ type waiter struct {
 	wait    func(time.Duration) (bool, error) // look, and poll(2); nil without
 	quick   bool                              // the last wait was short
 	gather  bool                              // and brought more than one packet
-	rounds  int                               // quick waits
-	yielded time.Time
-	yields  int
+	turn    turn
 	file    *os.File // the epoll
 	park    func(func(uintptr) bool) error
 	lookIn  func(uintptr) bool // made once: a park allocates nothing
@@ -66,6 +64,40 @@ const maxLinger = time.Millisecond
 var quickWaiters atomic.Int32
 
 var mostQuickWaiters = int32(runtime.GOMAXPROCS(0)+1) / 2
+
+// A turn ends now and then, to let the scheduler in. A goroutine that it has not
+// seen for 10 ms counts as stuck, and one that is in C by then loses its processor
+// every 20 us: that cost a third of a receiver's time, and of a sender's.
+type turn struct {
+	rounds int
+	last   time.Time
+	passed int
+}
+
+// over reports, once a round, whether it is time to pass; long rounds always ask
+// the clock.
+func (t *turn) over(long bool) bool {
+	if t.rounds++; t.rounds%8 != 0 && !long {
+		return false
+	}
+	now := time.Now()
+	if now.Sub(t.last) < 8*time.Millisecond {
+		return false
+	}
+	t.last = now
+	t.passed++
+	return true
+}
+
+// pass lets others run.
+func (t turn) pass() {
+	// What yield leaves alone is the queue that all processors share.
+	if t.passed%4 == 0 || runtime.GOMAXPROCS(0) == 1 {
+		runtime.Gosched()
+	} else {
+		yield()
+	}
+}
 
 func newWaiter(fd int, events uint32, look func() (bool, error), wait func(time.Duration) (bool, error)) (*waiter, error) {
 	w := &waiter{look: look, wait: wait}
@@ -150,33 +182,15 @@ func (w *waiter) waitFor(d time.Duration) (bool, error) {
 	return ready, err
 }
 
-// letOthers lets the scheduler in now and then. A goroutine that it has not seen
-// for 10 ms counts as stuck, and one that is in C by then loses its processor
-// every 20 us: that cost a third of a receiver's time.
-func (w *waiter) letOthers(linger time.Duration) {
-	if w.rounds++; w.rounds%8 != 0 && linger < 500*time.Microsecond {
-		return
-	}
-	now := time.Now()
-	if now.Sub(w.yielded) < 8*time.Millisecond {
-		return
-	}
-	w.yielded = now
-	// What yield leaves alone is the queue that all processors share.
-	if w.yields++; w.yields%4 == 0 || runtime.GOMAXPROCS(0) == 1 {
-		runtime.Gosched()
-	} else {
-		yield()
-	}
-}
-
 // startQuick reports whether the goroutine may wait in poll(2), and linger;
 // endQuick must follow.
 func (w *waiter) startQuick(linger time.Duration) bool {
 	if !w.quick {
 		return false
 	}
-	w.letOthers(linger)
+	if w.turn.over(linger >= 500*time.Microsecond) {
+		w.turn.pass()
+	}
 	if quickWaiters.Add(1) > mostQuickWaiters {
 		quickWaiters.Add(-1)
 		return false
