@@ -12,6 +12,7 @@ type request struct {
 	gen   uint32 // of the frame when it was asked
 	asked bool
 	waits bool
+	at    Addr // of the packet that waits, as it was sent
 }
 
 // Request asks the device for something when the packet is sent: it holds for the
@@ -83,7 +84,7 @@ func (p *pool) askOne(f *Frame, descs []Desc) error {
 		return err
 	}
 	r.put(p.area[uint64(d.Addr)-p.txMeta : d.Addr])
-	r.waits = r.Timestamp
+	r.waits, r.at = r.Timestamp, d.Addr
 	d.Options |= TxMetadata
 	return nil
 }
@@ -143,7 +144,8 @@ func (q *Queue) TxTimestamps(stamps []TxTimestamp) (int, error) {
 }
 
 // stampAll reads the timestamps of completed frames, which must still be in
-// ownerTx: then nobody else writes there.
+// ownerTx: then nobody else writes there. It looks where the packet was sent from,
+// because the completion may have lost the address's lowest bit; see sentFrame.
 func (q *Queue) stampAll(done []Addr) {
 	p := q.pool
 	c := p.cursor()
@@ -158,6 +160,6 @@ func (q *Queue) stampAll(done []Addr) {
 			continue
 		}
 		r.waits = false
-		q.tx.stamps.put(TxTimestamp{r.ID, q.umem.TxTimestamp(a)})
+		q.tx.stamps.put(TxTimestamp{r.ID, q.umem.TxTimestamp(r.at)})
 	}
 }

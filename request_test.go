@@ -224,6 +224,29 @@ func TestRequestsInUnalignedFramesWithMetadata(t *testing.T) {
 	assert.True(t, checksumIsRight(frames[0].Data))
 }
 
+// Linux 6.18 completes a packet at an odd address as the one before it.
+func TestTimestampOfAPacketAtAnOddAddressWithMetadata(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		if !hasTxMetadata(t) {
+			return
+		}
+		tx, _ := metadataQueues(t, m, 0)
+		frames := udpFrames(t, tx, 0, 4)
+		for i := range frames {
+			f := &frames[i]
+			f.Data = f.Data[i:]
+			require.NoError(t, f.Request(xsk.TxRequest{ID: uint64(i), Timestamp: true}))
+		}
+		before := tai(t)
+		_, err := tx.Send(frames)
+		require.NoError(t, err)
+		for _, s := range stamps(t, tx, 4) {
+			assert.GreaterOrEqual(t, s.Time, before, "packet %d", s.ID)
+			assert.LessOrEqual(t, s.Time, tai(t))
+		}
+	})
+}
+
 func TestRequestsOfAPacketInFragmentsWithMetadata(t *testing.T) {
 	if !hasTxMetadata(t) {
 		return
