@@ -70,13 +70,15 @@ func (p *pool) ask(frames []Frame, descs []Desc, refused error) ([]Desc, int, er
 // askOne does it for one packet.
 func (p *pool) askOne(f *Frame, descs []Desc) error {
 	for _, d := range descs { // the kernel wants the room also without metadata
-		if uint64(d.Addr)-uint64(p.addr(p.frameOf(d.Addr))) < p.txMeta {
+		index := p.frameOf(d.Addr)
+		if uint64(d.Addr)-uint64(p.addr(index)) < p.txMeta {
 			return invalid("Data begins less than the %d bytes of TxMetadataLen into it", p.txMeta)
 		}
+		p.requests[index].waits = false // a fragment's too: its last Queue may have been closed
 	}
 	r := &p.requests[f.index]
 	if !r.asked || r.gen != f.gen {
-		r.asked, r.waits = false, false
+		r.asked = false
 		return nil
 	}
 	d := &descs[0]

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/testns"
 )
 
 // metadataQueues opens a Queue with TX metadata and one to receive from it.
@@ -274,6 +275,50 @@ func TestRequestsOfAPacketInFragmentsWithMetadata(t *testing.T) {
 		}
 		got += n
 	}
+}
+
+// A frame that waited for a timestamp when its Queue was closed waits no longer as
+// a fragment of another packet.
+func TestTimestampOfAClosedQueueIsNoFragmentsWithMetadata(t *testing.T) {
+	if !hasTxMetadata(t) {
+		return
+	}
+	a, _ := vethPair(t)
+	first, _ := vethPair(t)
+	c := withTxMetadata(0)
+	u := newUmem(t, &c)
+	sends := xsk.Config{Umem: u, SocketConfig: xsk.SocketConfig{BindFlags: xsk.BindMultiBuffer, TxOnly: true, TxSize: 64}}
+	openQueue(t, first, modes[1], sends)
+	q, err := xsk.Open(a, 0, &sends)
+	require.NoError(t, err)
+	testns.IP(t, "link", "set", a, "down") // nothing is sent
+	frames := udpFrames(t, q, 0, 64)
+	for i := range frames {
+		require.NoError(t, frames[i].Request(xsk.TxRequest{Timestamp: true}))
+	}
+	n, err := q.TrySend(frames)
+	require.NoError(t, err)
+	require.Equal(t, 64, n)
+	require.NoError(t, q.Close())
+
+	testns.IP(t, "link", "set", a, "up")
+	q = openQueue(t, a, modes[1], sends)
+	parts := udpFrames(t, q, 0, 512)
+	for from := 0; from < 512; from += 32 {
+		packets := parts[from : from+16]
+		for i := range packets {
+			packets[i].Frags = parts[from+16+i : from+16+i+1]
+		}
+		_, err = q.Send(packets)
+		require.NoError(t, err)
+	}
+	within(t, 5*time.Second, func() bool {
+		_, err := q.TrySend(nil)
+		return assert.NoError(t, err) && q.Stats().Frames.Tx == 0
+	})
+	n, err = q.TxTimestamps(make([]xsk.TxTimestamp, 1))
+	require.NoError(t, err)
+	assert.Zero(t, n)
 }
 
 // Senders on one memory, each with the timestamps of its own.
