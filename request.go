@@ -162,6 +162,6 @@ func (q *Queue) stampAll(done []Addr) {
 			continue
 		}
 		r.waits = false
-		q.tx.stamps.put(TxTimestamp{r.ID, q.umem.TxTimestamp(r.at)})
+		q.tx.stamps.put(TxTimestamp{r.ID, txTimestamp(p.area[uint64(r.at)-p.txMeta : r.at])})
 	}
 }
