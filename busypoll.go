@@ -28,8 +28,8 @@ type BusyPoll struct {
 }
 
 // SetBusyPoll sets what b says, all of it or nothing. It does not block, and may
-// be called from any goroutine. Prefer, and a Budget above the one that is set,
-// need CAP_NET_ADMIN. Errors wrap EINVAL for a value that breaks a rule, EPERM with
+// be called from any goroutine. Prefer, unless it is set, and a Budget above the one
+// that is set need CAP_NET_ADMIN. Errors wrap EINVAL for a value that breaks a rule, EPERM with
 // the missing capability, errors.ErrUnsupported on a kernel that is built without
 // busy polling, and os.ErrClosed.
 func (s *Socket) SetBusyPoll(b BusyPoll) error {
@@ -50,7 +50,8 @@ func (s *Socket) setBusyPoll(b BusyPoll) error {
 	before, after := s.busyPoll.options(), b.options()
 	for _, raising := range []bool{true, false} { // only what raises a value may be forbidden
 		for i, o := range after {
-			if o.value > before[i].value != raising {
+			same := o.value != 0 && o.value == before[i].value // the kernel may forbid that too
+			if same || o.value > before[i].value != raising {
 				continue
 			}
 			if err := o.set(s.fd); err != nil {

@@ -39,6 +39,10 @@ func TestBusyPollIsSetAllOfItOrNothing(t *testing.T) {
 		assert.ErrorIs(t, err, syscall.EPERM)
 		assert.ErrorContains(t, err, "xsk: busy poll "+ifname(tx)+" queue 0: Budget needs CAP_NET_ADMIN")
 		assert.Equal(t, [2]int{1, 20}, busyPoll(t, tx.Socket))
+		longer := spinning
+		longer.Time = 40 * time.Microsecond
+		assert.NoError(t, tx.SetBusyPoll(longer), "Prefer is set already")
+		assert.Equal(t, [2]int{1, 40}, busyPoll(t, tx.Socket))
 		assert.NoError(t, tx.SetBusyPoll(xsk.BusyPoll{Time: time.Microsecond, Budget: 64}))
 		assert.Equal(t, [2]int{0, 1}, busyPoll(t, tx.Socket), "less is anybody's right")
 		err = tx.SetBusyPoll(xsk.BusyPoll{Prefer: true, Time: time.Microsecond, Budget: 8})

@@ -110,6 +110,23 @@ func TestUmemOnAFileWithTxMetadata(t *testing.T) {
 	assert.Equal(t, before, descriptors(t))
 }
 
+// libxdp binds the socket before it fails to attach its program.
+func TestFailedProgramSpendsAUmemOnAFile(t *testing.T) {
+	f := handedOver(t, "lo")
+	u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 16, File: f})
+	if !takesFile(t, err) {
+		return
+	}
+	require.NoError(t, err)
+	defer u.Close()
+	_, err = xsk.NewSocket("lo", 0, u, nil)
+	require.ErrorIs(t, err, syscall.EOPNOTSUPP)
+	assert.ErrorContains(t, err, "the driver has no native XDP")
+	_, err = xsk.NewSocket("lo", 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	require.ErrorIs(t, err, syscall.EINVAL)
+	assert.ErrorContains(t, err, "close it and make a new one")
+}
+
 func TestUmemRefusesAFileThatIsNoSocketOfItsKind(t *testing.T) {
 	testns.Kernel(t)
 	regular, err := os.Open("/proc/self/exe")

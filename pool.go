@@ -180,20 +180,32 @@ func (c *cursor) unlock() {
 // close says that the Umem is closed.
 func (p *pool) close(mapping []byte) {
 	p.lockAll()
+	defer p.unlockAll()
 	p.closed, p.mapping = true, mapping
-	p.unlockAll()
-	p.releaseMapping()
+	p.unmap()
 }
 
-// releaseMapping unmaps the memory of a closed Umem once the program has no
-// frame of it: a store to unmapped memory ends a Go program.
+// releaseMapping is unmap for those who have no lock.
 func (p *pool) releaseMapping() {
 	p.lockAll()
 	defer p.unlockAll()
-	if c := p.sum(); p.closed && p.mapping != nil && c[ownerLoan]+c[ownerUser] == 0 {
-		_ = unix.Munmap(p.mapping)
-		p.mapping, p.area = nil, nil
+	p.unmap()
+}
+
+// unmap unmaps the memory of a closed Umem once the program has no frame of it and
+// no Queue is left, which may be in the middle of a burst: a store to unmapped memory
+// ends a Go program. All shards are locked.
+func (p *pool) unmap() {
+	if c := p.sum(); !p.closed || p.mapping == nil || c[ownerLoan]+c[ownerUser] > 0 {
+		return
 	}
+	for _, s := range p.all() {
+		if s.queue != nil {
+			return
+		}
+	}
+	_ = unix.Munmap(p.mapping)
+	p.mapping, p.area = nil, nil
 }
 
 // enter gives a new Queue its shard. RxFrames of all Queues must fit the Umem.
@@ -270,6 +282,7 @@ func (p *pool) abandon(s *shard) {
 	s.queue = nil
 	p.all()[0].claim(s, len(p.table))
 	p.orphans = s
+	p.unmap()
 }
 
 // leave retires what the kernel may still have of a Queue that is closed, and
@@ -288,4 +301,5 @@ func (p *pool) leave(s *shard) {
 		}
 	}
 	all[0].claim(s, len(p.table))
+	p.unmap()
 }

@@ -8,6 +8,19 @@ func (q *Queue) Balance() error { return q.pool.balance() }
 // Strange counts frames that the kernel returned without having them.
 func (q *Queue) Strange() uint64 { return q.pool.strange.Load() }
 
+// InSend keeps the turn to send until leave, as a Send that is at work does.
+func (q *Queue) InSend() (leave func()) {
+	q.tx.mu.Lock()
+	return q.tx.mu.Unlock
+}
+
+// Mapped reports whether the frames have memory.
+func (q *Queue) Mapped() bool {
+	q.pool.lockAll()
+	defer q.pool.unlockAll()
+	return q.pool.area != nil
+}
+
 // LockOthers locks the shards of all Queues but q, and the common one, until
 // unlock.
 func (q *Queue) LockOthers() (unlock func()) {

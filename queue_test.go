@@ -133,6 +133,23 @@ func TestStatsOfAOneWayQueueShowThatWay(t *testing.T) {
 	assert.Contains(t, both, "tx: 0 packets")
 }
 
+// A Umem may be closed as soon as the sockets are, while a burst is still at work on
+// its frames.
+func TestMemoryStaysUntilTheLastBurstOfAClosingQueue(t *testing.T) {
+	a, _ := vethPair(t)
+	u, err := xsk.NewUmem(&smallQueue)
+	require.NoError(t, err)
+	q := openQueue(t, a, modes[0], xsk.Config{Umem: u, SocketConfig: xsk.SocketConfig{TxOnly: true}})
+	leave := q.InSend()
+	closed := make(chan error, 1)
+	go func() { closed <- q.Close() }()
+	within(t, 5*time.Second, func() bool { return u.Close() == nil })
+	assert.True(t, q.Mapped(), "a Send is under way")
+	leave()
+	require.NoError(t, <-closed)
+	assert.False(t, q.Mapped())
+}
+
 func TestRemovalEndsBothDirectionsAtOnceAndForAll(t *testing.T) {
 	nameA, nameB := vethPair(t)
 	q := openQueue(t, nameA, modes[0], xsk.Config{})

@@ -12,6 +12,7 @@ type request struct {
 	gen   uint32 // of the frame when it was asked
 	asked bool
 	waits bool
+	at    Addr // of the packet that waits, as it was sent
 }
 
 // Request asks the device for something when the packet is sent: it holds for the
@@ -69,13 +70,15 @@ func (p *pool) ask(frames []Frame, descs []Desc, refused error) ([]Desc, int, er
 // askOne does it for one packet.
 func (p *pool) askOne(f *Frame, descs []Desc) error {
 	for _, d := range descs { // the kernel wants the room also without metadata
-		if uint64(d.Addr)-uint64(p.addr(p.frameOf(d.Addr))) < p.txMeta {
+		index := p.frameOf(d.Addr)
+		if uint64(d.Addr)-uint64(p.addr(index)) < p.txMeta {
 			return invalid("Data begins less than the %d bytes of TxMetadataLen into it", p.txMeta)
 		}
+		p.requests[index].waits = false // a fragment's too: its last Queue may have been closed
 	}
 	r := &p.requests[f.index]
 	if !r.asked || r.gen != f.gen {
-		r.asked, r.waits = false, false
+		r.asked = false
 		return nil
 	}
 	d := &descs[0]
@@ -83,7 +86,7 @@ func (p *pool) askOne(f *Frame, descs []Desc) error {
 		return err
 	}
 	r.put(p.area[uint64(d.Addr)-p.txMeta : d.Addr])
-	r.waits = r.Timestamp
+	r.waits, r.at = r.Timestamp, d.Addr
 	d.Options |= TxMetadata
 	return nil
 }
@@ -143,7 +146,8 @@ func (q *Queue) TxTimestamps(stamps []TxTimestamp) (int, error) {
 }
 
 // stampAll reads the timestamps of completed frames, which must still be in
-// ownerTx: then nobody else writes there.
+// ownerTx: then nobody else writes there. It looks where the packet was sent from,
+// because the completion may have lost the address's lowest bit; see sentFrame.
 func (q *Queue) stampAll(done []Addr) {
 	p := q.pool
 	c := p.cursor()
@@ -158,6 +162,6 @@ func (q *Queue) stampAll(done []Addr) {
 			continue
 		}
 		r.waits = false
-		q.tx.stamps.put(TxTimestamp{r.ID, q.umem.TxTimestamp(a)})
+		q.tx.stamps.put(TxTimestamp{r.ID, txTimestamp(p.area[uint64(r.at)-p.txMeta : r.at])})
 	}
 }

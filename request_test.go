@@ -2,7 +2,6 @@ package xsk_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -35,19 +34,6 @@ func udpFrames(t *testing.T, q *xsk.Queue, first, n int) []xsk.Frame {
 		fillUDP(frames[i].Data, first+i)
 	}
 	return frames
-}
-
-// stamps takes n timestamps of q.
-func stamps(t *testing.T, q *xsk.Queue, n int) []xsk.TxTimestamp {
-	t.Helper()
-	all, got := make([]xsk.TxTimestamp, n+1), 0
-	within(t, 5*time.Second, func() bool {
-		k, err := q.TxTimestamps(all[got:])
-		require.NoError(t, err)
-		got += k
-		return got >= n
-	})
-	return all[:got]
 }
 
 func TestRequestsOfFramesByMetadata(t *testing.T) {
@@ -327,21 +313,6 @@ func TestRequestsOfManySendersWithMetadata(t *testing.T) {
 	for _, rx := range ends {
 		assert.NotZero(t, rx.Stats().RxPackets)
 	}
-}
-
-func TestTimestampsOfAClosedQueueWithMetadata(t *testing.T) {
-	if !hasTxMetadata(t) {
-		return
-	}
-	tx, rx := metadataQueues(t, modes[0], 0)
-	frames := udpFrames(t, tx, 0, 1)
-	require.NoError(t, frames[0].Request(xsk.TxRequest{Timestamp: true}))
-	_, err := tx.Send(frames)
-	require.NoError(t, err)
-	require.NoError(t, tx.Close())
-	_, err = tx.TxTimestamps(make([]xsk.TxTimestamp, 1))
-	assert.True(t, errors.Is(err, os.ErrClosed), fmt.Sprint(err))
-	_ = rx
 }
 
 func TestRequestsWithMetadataAllocateNothing(t *testing.T) {

@@ -123,8 +123,8 @@ type CompletionRing struct{ ring }
 // without blocking (xsk_ring_cons__peek, __comp_addr, __release). The frames
 // are the caller's again. An address is the one that was sent, so it may point
 // past its frame's start, but Linux 6.18 clears the lowest bit in copy mode: in
-// unaligned mode frames should begin at even addresses. It returns 0 once the
-// queue is closed.
+// unaligned mode frames should begin at even addresses, and so should a packet
+// whose timestamp is asked for. It returns 0 once the queue is closed.
 func (r *CompletionRing) Consume(addrs []Addr) int {
 	r.uses++
 	if !r.gate.enter() {

@@ -146,9 +146,10 @@ func (r *TxRequest) put(m []byte) {
 }
 
 // TxTimestamp is when the packet at a was sent, in ns: of CLOCK_TAI in copy mode,
-// of the device's clock in zero copy. Call it when a has come back on the
-// completion ring and before the frame is used again. It is 0 unless a TxRequest
-// asked for it, if the device tells no time, and after Close.
+// of the device's clock in zero copy. a is the address as it was queued: the
+// completion ring's may lack its lowest bit (see [CompletionRing.Consume]). Call it
+// when a has come back there and before the frame is used again. It is 0 unless a
+// TxRequest asked for it, if the device tells no time, and after Close.
 func (u *Umem) TxTimestamp(a Addr) uint64 {
 	if u.txMeta == 0 {
 		return 0

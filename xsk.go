@@ -164,42 +164,6 @@ const (
 	allUmemFlags = UmemUnalignedChunk | UmemTxSWCsum | UmemTxMetadataLen
 )
 
-// A LogLevel tells how grave a line of libxdp's or libbpf's is
-// (enum libxdp_print_level, enum libbpf_print_level).
-type LogLevel int
-
-// Levels of a log line.
-const (
-	LogWarn LogLevel = iota
-	LogInfo
-	LogDebug
-)
-
-// The two libraries that print, as xskgoLog names them.
-const (
-	logLibxdp = iota
-	logLibbpf
-)
-
-// SetLogger hands every line that libxdp prints to hook; nil, the default,
-// silences it (libxdp_set_print). The hook runs before the call that printed
-// returns, outside of every lock, and may be called from several goroutines at
-// once.
-func SetLogger(hook func(level LogLevel, text string)) {
-	_ = setLogger(logLibxdp, hook)
-}
-
-// SetLibbpfLogger does the same for the libbpf that libxdp uses
-// (libbpf_set_print). That printer belongs to the whole process, so it is left
-// alone until this is called, and nil gives it back. It fails with ENOSYS in a
-// program that hides libbpf's symbols.
-func SetLibbpfLogger(hook func(level LogLevel, text string)) error {
-	if err := setLogger(logLibbpf, hook); err != nil {
-		return fmt.Errorf("xsk: set libbpf logger: libbpf_set_print not found: %w", err)
-	}
-	return nil
-}
-
 // failed wraps err, if any, as "xsk: <operation>: <cause>".
 func failed(operation string, err error) error {
 	if err == nil {

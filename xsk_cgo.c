@@ -35,6 +35,9 @@
 #ifndef XDP_TX_METADATA
 #define XDP_TX_METADATA (1 << 1) /* Linux 6.8 */
 #endif
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62 /* Linux 5.0 */
+#endif
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71 /* Linux 5.14 */
 #endif
@@ -271,16 +274,24 @@ uint64_t xskgo_netns(int fd)
 	return cookie;
 }
 
-/* The kernel looks at the socket's state before it looks for the device, so
- * binding to an interface that cannot exist tells the two apart.
+/* The kernel looks at the socket's state before it looks for the device, so binding
+ * to an interface that cannot exist tells the two apart. Before either it wants the
+ * interface that SO_BINDTODEVICE names, and there a socket with a umem must not be
+ * shared: that bind cannot succeed.
  */
 int xskgo_is_bound(int fd)
 {
 	struct sockaddr_xdp nowhere = {
 		.sxdp_family = AF_XDP,
+		.sxdp_flags = XDP_SHARED_UMEM,
 		.sxdp_ifindex = INT_MAX,
+		.sxdp_shared_umem_fd = fd,
 	};
+	int device = 0;
+	socklen_t len = sizeof(device);
 
+	if (!getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, &len) && device)
+		nowhere.sxdp_ifindex = device;
 	return bind(fd, (struct sockaddr *)&nowhere, sizeof(nowhere)) && errno == EBUSY;
 }
 

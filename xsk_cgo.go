@@ -30,7 +30,6 @@ import "C"
 
 import (
 	"math"
-	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -344,43 +343,6 @@ func setTxBudget(fd, packets int) error {
 // so it starts out silent; libbpf, which the whole process shares, is left as
 // it is until SetLibbpfLogger.
 func init() { C.xskgo_print_libxdp(0) }
-
-// loggers are the hooks of libxdp and libbpf, in that order. A hook may do what
-// it likes, so no lock of ours is held when it runs: what is printed during a
-// call of ours waits for the end of it.
-var loggers struct {
-	sync.Mutex
-	hook [2]func(level LogLevel, text string)
-	busy int // calls of ours under way
-	held []logLine
-}
-
-type logLine struct {
-	hook  func(level LogLevel, text string)
-	level LogLevel
-	text  string
-}
-
-// holdLog is called at the start of a call that libxdp may print in, and what it
-// returns at the end.
-func holdLog() func() {
-	loggers.Lock()
-	defer loggers.Unlock()
-	loggers.busy++
-	return releaseLog
-}
-
-func releaseLog() {
-	loggers.Lock()
-	var lines []logLine
-	if loggers.busy--; loggers.busy == 0 {
-		lines, loggers.held = loggers.held, nil
-	}
-	loggers.Unlock()
-	for _, l := range lines {
-		l.hook(l.level, l.text)
-	}
-}
 
 func setLogger(source int, hook func(level LogLevel, text string)) error {
 	loggers.Lock()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -234,16 +233,4 @@ func (p *port) stats(t testing.TB) xsk.Stats {
 // kick is one kick, where Socket.WakeTx would go on.
 func (p *port) kick() error {
 	return unix.Send(p.FD(), nil, unix.MSG_DONTWAIT)
-}
-
-// registerAt puts p at any key of the map, as a program of its own may want it.
-func registerAt(t testing.TB, xsks xsk.XSKMap, key int, p *port) {
-	t.Helper()
-	k, value := uint32(key), uint32(p.FD())
-	update := struct {
-		fd, _             uint32
-		key, value, flags uint64
-	}{fd: uint32(xsks.FileDescriptor()), key: uint64(uintptr(unsafe.Pointer(&k))), value: uint64(uintptr(unsafe.Pointer(&value)))}
-	_, err := sysBPF(unix.BPF_MAP_UPDATE_ELEM, unsafe.Pointer(&update), unsafe.Sizeof(update))
-	require.NoError(t, err)
 }

@@ -96,7 +96,7 @@ func sharedUmem(t *testing.T, m mode) {
 	senders := []*port{sender, second(sender, w.from)}
 	receivers := []*port{receiver, second(receiver, w.to)}
 	for i, p := range receivers {
-		registerAt(t, xsks, i, p)
+		require.NoError(t, p.UpdateXSKMapKey(xsks, i))
 	}
 	receiver.post(t)
 	for round := range 8 {
