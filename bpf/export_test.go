@@ -23,6 +23,14 @@ func BreakProgram(t *testing.T) {
 	t.Cleanup(func() { object = before })
 }
 
+// NoRoomForMetadata makes the program ask for a byte less than it writes, which
+// the kernel refuses, until t ends.
+func NoRoomForMetadata(t *testing.T) {
+	before := metadataObject
+	metadataObject = bytes.ReplaceAll(metadataObject, []byte{0x18, 2, 0, 0, 0xe8, 0xff, 0xff, 0xff}, []byte{0x18, 2, 0, 0, 0xe9, 0xff, 0xff, 0xff})
+	t.Cleanup(func() { metadataObject = before })
+}
+
 // SetQuietLogger is what the package's initialization does.
 func SetQuietLogger() { setQuietLogger() }
 

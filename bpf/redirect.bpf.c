@@ -70,6 +70,18 @@ static __always_inline void count(__u32 which)
 		++*packets;
 }
 
+/* describe writes what metadata.bpf.c has to tell before a packet for a socket;
+ * false if there is no room. */
+#ifdef METADATA
+static __always_inline bool describe(struct xdp_md *ctx);
+#else
+static __always_inline bool describe(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return true;
+}
+#endif
+
 static __always_inline int redirect(struct xdp_md *ctx)
 {
 	__u32 hits = config.parse ? forget(judge(ctx)) : config.rules & RULE(ALL);
@@ -88,6 +100,8 @@ static __always_inline int redirect(struct xdp_md *ctx)
 		return XDP_REDIRECT;
 	/* XDP_PASS is the answer for an empty slot (kernel 5.3). */
 	action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+	if (action == XDP_REDIRECT && !describe(ctx))
+		action = XDP_PASS;
 	count((action == XDP_REDIRECT ? MATCHED : NO_SOCKET) + (config.parse ? first(rules) : ALL));
 	return action;
 }
