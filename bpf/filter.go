@@ -33,7 +33,9 @@ import (
 // A rule does not match where the header that it needs is cut short or broken.
 // An exception does, if what is there does not rule it out: when in doubt, the
 // packet stays with the kernel. So it is for a fragment, too, if an exception
-// asks for the ports of its protocol.
+// asks for the ports of its protocol, or for the type of its ICMP message. (A
+// header is broken if it does not say its version, or says a length that cannot
+// be; lengths within UDP and TCP, and checksums, are not looked at.)
 //
 // A VLAN tag that the NIC has taken out of the packet is not seen; see the
 // package comment.
