@@ -212,3 +212,14 @@ func TestDescribeTakesAnything(t *testing.T) {
 		_ = describe(p)
 	}
 }
+
+func TestInterfaceCountsAreOfTheThreadsNamespace(t *testing.T) {
+	peer := testns.MakePeer(t)
+	require.NoError(t, peer.Do(func() error {
+		nic, err := openNIC("eth0")
+		if err == nil {
+			nic.close()
+		}
+		return err
+	}))
+}
