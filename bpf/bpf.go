@@ -141,7 +141,8 @@ type Program struct {
 // Errors wrap the errno: EINVAL for Options that cannot be, ENODEV for an
 // unknown interface, EPERM without the capabilities, EBUSY if another program
 // is attached, EOPNOTSUPP, ERANGE or ENOSPC if the driver refuses Native;
-// errors.ErrUnsupported if Metadata cannot be had.
+// errors.ErrUnsupported if Metadata cannot be had, or if the packets of the
+// interface have no Ethernet header and the Filter is no plain All or None.
 func Attach(ifname string, o Options) (*Program, error) {
 	p, err := attach(ifname, o)
 	if err != nil {
@@ -176,6 +177,9 @@ func attach(ifname string, o Options) (*Program, error) {
 // start loads the program and attaches it. On error the caller releases p.
 func (p *Program) start(mode Mode) error {
 	if err := p.device.vacant(); err != nil {
+		return err
+	}
+	if err := p.device.fits(&p.filter); err != nil {
 		return err
 	}
 	if err := privileged(&p.filter); err != nil {

@@ -11,7 +11,7 @@ import (
 // the first four.
 type Counters struct {
 	Matched  uint64 // handed to the socket of their queue; its own Stats tell what became of them
-	NoSocket uint64 // matched, but left to the kernel because their queue has no socket
+	NoSocket uint64 // matched, but left to the kernel because their queue has no socket, or they no room for Metadata
 	Excepted uint64 // matched, but left to the kernel because of an exception
 	Passed   uint64 // left to the kernel because no rule matches
 
@@ -28,7 +28,7 @@ type RuleCounter struct {
 	// tell whether an exception matches.
 	Rule     string
 	Packets  uint64 // handed to a socket; by an exception, left to the kernel
-	NoSocket uint64 // left to the kernel because their queue has no socket
+	NoSocket uint64 // left to the kernel, as in Counters
 }
 
 // counterValues are the values of the map counters in redirect.bpf.c.

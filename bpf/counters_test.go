@@ -1,6 +1,8 @@
 package bpf_test
 
 import (
+	"net"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -51,6 +53,50 @@ func TestCountersTellWhereThePacketsAre(t *testing.T) {
 	require.NoError(t, p.Close())
 	_, err = p.Counters()
 	assert.ErrorIs(t, err, os.ErrClosed)
+}
+
+// TestCountersCountTheFirst gives pairs of rules, and of exceptions, a packet that
+// both match.
+func TestCountersCountTheFirst(t *testing.T) {
+	a, _ := testns.Veth{}.Make(t)
+	all := []netip.Prefix{prefix("10.0.0.0/8")}
+	parts := []func(*bpf.Filter){
+		func(f *bpf.Filter) { f.TCPPorts = []uint16{22} },
+		func(f *bpf.Filter) { f.EtherTypes = []uint16{typeIPv4} },
+		func(f *bpf.Filter) { f.Protocols = []uint8{tcp} },
+		func(f *bpf.Filter) { f.MACs = []net.HardwareAddr{make(net.HardwareAddr, 6)} },
+		func(f *bpf.Filter) { f.Sources = all },
+		func(f *bpf.Filter) { f.Destinations = all },
+		func(f *bpf.Filter) {
+			f.Flows = []bpf.Flow{{Source: netip.MustParseAddrPort("10.0.0.1:0"), Destination: netip.MustParseAddrPort("10.0.0.2:0")}}
+		},
+	}
+	packet := packetOf("10.0.0.1", "10.0.0.2", tcp, ported(tcp, 9, 22))
+	counts := func(f bpf.Filter, packet []byte) (hits []uint64) {
+		t.Helper()
+		p, err := bpf.Attach(a, bpf.Options{Filter: f})
+		require.NoError(t, err)
+		defer p.Close()
+		verdict(t, p, packet)
+		for _, r := range count(t, p).Rules {
+			hits = append(hits, r.Packets+r.NoSocket)
+		}
+		return hits
+	}
+	for i, part := range parts {
+		for _, other := range parts[:i] {
+			var f bpf.Filter
+			part(&f)
+			other(&f)
+			assert.Equal(t, []uint64{1, 0}, counts(f, packet), f)
+			assert.Equal(t, []uint64{0, 1, 0}, counts(bpf.Filter{All: true, Except: &f}, packet), "but not %v", f)
+		}
+		var f bpf.Filter
+		part(&f)
+		assert.Equal(t, []uint64{0, 1, 0}, counts(bpf.Filter{All: true, Except: &f, KeepManagement: true}, packet), "but not %v", f)
+	}
+	cut := packet[:len(packet)-1]
+	assert.Equal(t, []uint64{0, 0, 1}, counts(bpf.Filter{All: true, Except: &bpf.Filter{TCPPorts: []uint16{22}, Sources: all}}, cut), "in no doubt")
 }
 
 func TestCountersOfNothing(t *testing.T) {

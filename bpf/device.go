@@ -17,6 +17,7 @@ import (
 type device struct {
 	name   string
 	index  int
+	kind   uint16 // ARPHRD_*
 	socket int
 }
 
@@ -29,11 +30,28 @@ func openDevice(name string) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = unix.IoctlIfreq(socket, unix.SIOCGIFINDEX, request); err != nil {
-		unix.Close(socket)
+	d := &device{name: name, socket: socket}
+	if err = unix.IoctlIfreq(socket, unix.SIOCGIFINDEX, request); err == nil {
+		d.index = int(request.Uint32())
+		err = unix.IoctlIfreq(socket, unix.SIOCGIFHWADDR, request)
+		d.kind = request.Uint16()
+	}
+	if err != nil {
+		d.close()
 		return nil, err
 	}
-	return &device{name: name, index: int(request.Uint32()), socket: socket}, nil
+	return d, nil
+}
+
+// fits refuses rules for packets without an Ethernet header, as those of tun and
+// WireGuard are: they would find it in whatever else is there, and KeepManagement
+// would keep nothing.
+func (d *device) fits(f *Filter) error {
+	if f.plain() || d.kind == unix.ARPHRD_ETHER || d.kind == unix.ARPHRD_LOOPBACK {
+		return nil
+	}
+	return fmt.Errorf("%w: its packets have no Ethernet header (ARPHRD %d), where a Filter's rules begin; only All and None go without",
+		unix.EOPNOTSUPP, d.kind)
 }
 
 func (d *device) close() { unix.Close(d.socket) }

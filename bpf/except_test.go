@@ -15,13 +15,14 @@ func TestFilterExcept(t *testing.T) {
 	cut := to(80)[:14+20+19]
 	fragment := func(protocol byte) []byte {
 		p := packetOf("10.0.0.1", "10.0.0.2", protocol, ported(protocol, 9, 80))
-		return poke(p, 14+6, 0x20)
+		return poke(p, 14+7, 10)
 	}
 	all := func(except bpf.Filter) bpf.Filter { return bpf.Filter{All: true, Except: &except} }
 	t.Run("ports", func(t *testing.T) {
 		try(t, all(bpf.Filter{TCPPorts: []uint16{22}}), []sample{
 			{"excepted", to(22), false}, {"other", to(23), true}, {"UDP", packetOf("10.0.0.1", "10.0.0.2", udp, ported(udp, 9, 22)), true},
 			{"in doubt: cut short", cut, false}, {"in doubt: a fragment", fragment(tcp), false}, {"a UDP fragment is not", fragment(udp), true},
+			{"a first fragment", poke(to(22), 14+6, 0x20), false}, {"another first fragment", poke(to(80), 14+6, 0x20), true},
 			{"in doubt: broken header", poke(to(80), 14, 0x44), false}, {"in doubt: three tags", ethernet(typeVLAN, tag(typeVLAN, tag(typeVLAN, tag(0x88f7, nil)))), false},
 			{"ARP is not", ethernet(0x0806, make([]byte, 28)), true},
 			{"in doubt: five extension headers", ethernet(typeIPv6, ipv6(60, ext(60, 0, ext(60, 0, ext(60, 0, ext(60, 0, ext(udp, 0, nil))))))), false},

@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,6 +56,19 @@ func TestAttachReplacesNobody(t *testing.T) {
 			assert.Equal(t, wasGeneric, isGeneric)
 		})
 	}
+}
+
+func TestRulesNeedAnEthernetHeader(t *testing.T) {
+	testns.Kernel(t)
+	testns.IP(t, "tuntap", "add", "tun0", "mode", "tun")
+	t.Cleanup(func() { testns.IP(t, "tuntap", "del", "tun0", "mode", "tun") })
+	keep := bpf.Filter{All: true, KeepManagement: true}
+	_, err := bpf.Attach("tun0", bpf.Options{Filter: keep})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	assert.ErrorContains(t, err, "bpf: attach tun0: operation not supported: its packets have no Ethernet header (ARPHRD 65534)")
+	p := attach(t, "tun0", everything)
+	require.ErrorIs(t, p.Update(keep), errors.ErrUnsupported)
+	require.NoError(t, p.Update(bpf.Filter{None: true}))
 }
 
 func TestNativeWithoutDriverSupport(t *testing.T) {

@@ -19,8 +19,23 @@ func SingleBuffer(t *testing.T) {
 // BreakProgram makes the program call a helper that no kernel has, until t ends.
 func BreakProgram(t *testing.T) {
 	before := object
-	object = bytes.ReplaceAll(object, []byte{0x85, 0, 0, 0, 51, 0, 0, 0}, []byte{0x85, 0, 0, 0, 0, 1, 1, 0})
+	object = broken(object)
 	t.Cleanup(func() { object = before })
+}
+
+func broken(object []byte) []byte {
+	return bytes.ReplaceAll(object, []byte{0x85, 0, 0, 0, 51, 0, 0, 0}, []byte{0x85, 0, 0, 0, 0, 1, 1, 0})
+}
+
+// BreakUpdate does so to the programs that Update loads for p.
+func BreakUpdate(p *Program) { p.source.object = broken(p.source.object) }
+
+// NoRoomForMetadata makes the program ask for a byte less than it writes, which
+// the kernel refuses, until t ends.
+func NoRoomForMetadata(t *testing.T) {
+	before := metadataObject
+	metadataObject = bytes.ReplaceAll(metadataObject, []byte{0x18, 2, 0, 0, 0xe8, 0xff, 0xff, 0xff}, []byte{0x18, 2, 0, 0, 0xe9, 0xff, 0xff, 0xff})
+	t.Cleanup(func() { metadataObject = before })
 }
 
 // SetQuietLogger is what the package's initialization does.

@@ -25,15 +25,19 @@ import (
 // fragment). What lies behind an encryption or authentication header (ESP, AH)
 // or inside a tunnel they do not look at; those are protocols of their own.
 //
-// A fragmented datagram is never parted: rules that need more than an IP header
-// (ports, Ping, flows with ports) match none of its fragments, not even the
-// first, for the kernel must have them all to put it together; the other rules
-// match all of its fragments or none.
+// Of a fragmented datagram only the first fragment has ports, or an ICMP type; it
+// is like any packet. Rules that need more than an IP header (ports, Ping, flows
+// with ports) match no later fragment: those stay with the kernel, which cannot
+// put the datagram together then, nor can the program. The other rules match all
+// of its fragments or none, unless IPv6 has an extension header behind the
+// fragment header: Protocols see behind that in the first one only.
 //
 // A rule does not match where the header that it needs is cut short or broken.
 // An exception does, if what is there does not rule it out: when in doubt, the
-// packet stays with the kernel. So it is for a fragment, too, if an exception
-// asks for the ports of its protocol.
+// packet stays with the kernel. So it is for a later fragment, if an exception
+// asks for the ports of its protocol, or for the type of its ICMP message. (A
+// header is broken if it does not say its version, or says a length that cannot
+// be; lengths within UDP and TCP, and checksums, are not looked at.)
 //
 // A VLAN tag that the NIC has taken out of the packet is not seen; see the
 // package comment.

@@ -5,8 +5,8 @@
 
 #define MAX_TAGS 2         /* VLAN tags that are looked behind: 802.1Q, QinQ */
 #define MAX_EXTS 4         /* IPv6 extension headers that are looked behind */
-#define IP_FRAGMENT 0x3fff /* more fragments, or an offset */
-#define IP6_FRAGMENT 0xfff9
+#define IP_OFFSET 0x1fff   /* a later fragment: the first one has the transport header */
+#define IP6_OFFSET 0xfff8
 
 struct vlan_header {
 	__be16 tci;
@@ -28,7 +28,7 @@ struct packet {
 	__u32 left;      /* bytes behind it, as the IP header says */
 	__u16 version;   /* 4, 6 */
 	__u16 protocol;  /* NO_PROTOCOL: not known */
-	bool fragment;
+	bool fragment;   /* not the first */
 	__be16 source_port, destination_port; /* if ported */
 	bool ported;
 	__u32 hits;
@@ -53,7 +53,7 @@ static __always_inline bool ipv4(struct packet *p)
 	p->left = total - len;
 	p->version = 4;
 	p->protocol = ip->protocol;
-	p->fragment = ip->frag_off & bpf_htons(IP_FRAGMENT);
+	p->fragment = ip->frag_off & bpf_htons(IP_OFFSET);
 	return true;
 }
 
@@ -63,14 +63,14 @@ static __always_inline bool extension(__u8 next)
 }
 
 /* What upper returns: the transport header's offset in the packet, the protocol,
- * whether the packet is a fragment; and how many bytes are left in 16 more bits. */
+ * whether the packet is a later fragment; and how many bytes are left in 16 more bits. */
 #define UPPER_OFFSET 0xffff
 #define UPPER_PROTOCOL(found) ((found) >> 16 & 0xff)
 #define UPPER_FRAGMENT (1 << 24)
 #define UPPER_LEFT(found) ((found) >> 32)
 
 /* upper goes from the header next, at offset, behind IPv6's extension headers; 0
- * if it cannot. A fragment header that all of the datagram is behind is like the
+ * if it cannot. A fragment header that the datagram begins behind is like the
  * others. The verifier looks at it once, for it is a function that may be called
  * with anything. */
 __attribute__((noinline)) __u64 upper(struct xdp_md *ctx, __u32 offset, __u32 next, __u32 left)
@@ -91,7 +91,7 @@ __attribute__((noinline)) __u64 upper(struct xdp_md *ctx, __u32 offset, __u32 ne
 			struct fragment_header *f = (void *)ext;
 			if ((void *)(f + 1) > end)
 				return 0;
-			if (f->offset & bpf_htons(IP6_FRAGMENT))
+			if (f->offset & bpf_htons(IP6_OFFSET))
 				fragment = UPPER_FRAGMENT;
 			len = sizeof(*f);
 		}

@@ -9,6 +9,7 @@
 //
 // scripts/build-bpf makes metadata.bpf.o of it; commit both together.
 
+#define METADATA
 #include "redirect.bpf.c"
 
 #ifndef bpf_ksym_exists
@@ -68,9 +69,5 @@ static __always_inline bool describe(struct xdp_md *ctx)
 SEC("xsk.metadata")
 int xsk_metadata(struct xdp_md *ctx)
 {
-	int verdict = redirect(ctx);
-
-	if (verdict == XDP_REDIRECT && !describe(ctx))
-		verdict = XDP_PASS;
-	return verdict;
+	return redirect(ctx);
 }

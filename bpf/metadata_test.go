@@ -73,6 +73,22 @@ func TestMetadataLeavesTheOthersToTheKernel(t *testing.T) {
 	assert.True(t, ready)
 }
 
+func TestMetadataWithoutRoomLeavesThePacketToTheKernel(t *testing.T) {
+	testns.Need(t, "6.3 programs bound to a device")
+	a, b := testns.Veth{}.Make(t)
+	kernel, wire := openTap(t, a), openTap(t, b)
+	bpf.NoRoomForMetadata(t)
+	p := attach(t, a, withMetadata(bpf.Filter{UDPPorts: []uint16{53}}, bpf.Native))
+	_, socket := open(t, a, 0)
+	require.NoError(t, socket.UpdateXSKMap(p))
+	matched := ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(53, "matched")))
+	wire.send(t, matched)
+	assert.True(t, kernel.sees(t, matched, 2*time.Second))
+	c := count(t, p)
+	assert.EqualValues(t, 1, c.NoSocket, c)
+	assert.Zero(t, c.Matched, c)
+}
+
 func TestMetadataOfJumboFrames(t *testing.T) {
 	testns.Need(t, "6.3 programs bound to a device")
 	a, _ := testns.Veth{MTU: 9000}.Make(t)

@@ -45,8 +45,8 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 		p.hits |= EXCEPTION(UNSURE);
 	p.hits &= config.rules | config.exceptions << 16 | EXCEPTION(UNSURE);
 	if (config.used & SEARCHED) {
-		/* Is it decided yet? */
-		if (p.hits & 0xffff ? p.hits >> 16 || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
+		/* Is it decided yet, and what it counts for? */
+		if (p.hits & 0xffff ? p.hits >> 16 & BEFORE_SEARCHED || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
 			return p.hits;
 		__u32 where = (p.ip ? p.ip - data : 0) | (p.version == 6 ? AT_IPV6 : 0) | (p.ported ? AT_PORTED : 0) | p.protocol << 16;
 		__u32 ports = p.source_port | (__u32)p.destination_port << 16;
@@ -70,6 +70,18 @@ static __always_inline void count(__u32 which)
 		++*packets;
 }
 
+/* describe writes what metadata.bpf.c has to tell before a packet for a socket;
+ * false if there is no room. */
+#ifdef METADATA
+static __always_inline bool describe(struct xdp_md *ctx);
+#else
+static __always_inline bool describe(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return true;
+}
+#endif
+
 static __always_inline int redirect(struct xdp_md *ctx)
 {
 	__u32 hits = config.parse ? forget(judge(ctx)) : config.rules & RULE(ALL);
@@ -88,6 +100,8 @@ static __always_inline int redirect(struct xdp_md *ctx)
 		return XDP_REDIRECT;
 	/* XDP_PASS is the answer for an empty slot (kernel 5.3). */
 	action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+	if (action == XDP_REDIRECT && !describe(ctx))
+		action = XDP_PASS;
 	count((action == XDP_REDIRECT ? MATCHED : NO_SOCKET) + (config.parse ? first(rules) : ALL));
 	return action;
 }

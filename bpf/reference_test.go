@@ -96,7 +96,7 @@ func (h *headers) ipv4(b []byte) {
 	h.version = 4
 	h.source, h.destination = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
 	h.protocol = int(b[9])
-	h.fragment = binary.BigEndian.Uint16(b[6:])&0x3fff != 0
+	h.fragment = binary.BigEndian.Uint16(b[6:])&0x1fff != 0
 	h.transport = b[header:min(total, len(b))]
 }
 
@@ -119,7 +119,7 @@ func (h *headers) ipv6(b []byte) {
 		length := int(b[1])*8 + 8
 		if next == fragments {
 			length = 8
-			h.fragment = binary.BigEndian.Uint16(b[2:])&0xfff9 != 0
+			h.fragment = binary.BigEndian.Uint16(b[2:])&0xfff8 != 0
 		}
 		if length > left {
 			return

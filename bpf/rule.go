@@ -19,10 +19,10 @@ const (
 	rulePing
 	ruleProtocols
 	ruleVLAN
+	ruleMACs // up to ruleDestinations they take a search, in this order
 	ruleSources
-	ruleDestinations
-	ruleMACs
 	ruleFlows
+	ruleDestinations
 	ruleAll
 	ruleManagement // an exception only, as is the last
 	ruleUnsure     // an exception could not be ruled out
@@ -31,7 +31,7 @@ const (
 
 var ruleNames = [rules]string{
 	"UDPPorts", "UDPSourcePorts", "TCPPorts", "TCPSourcePorts", "EtherTypes", "Ping", "Protocols", "VLAN",
-	"Sources", "Destinations", "MACs", "Flows", "All", "KeepManagement", "Except (in doubt)",
+	"MACs", "Sources", "Flows", "Destinations", "All", "KeepManagement", "Except (in doubt)",
 }
 
 // String is the name of the field.

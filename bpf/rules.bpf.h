@@ -14,10 +14,10 @@ enum rule {
 	PING,
 	PROTOCOLS,
 	VLAN,
+	MACS, /* from here to DESTINATIONS in the order of search() */
 	SOURCES,
-	DESTINATIONS,
-	MACS,
 	FLOWS,
+	DESTINATIONS,
 	ALL,
 	MANAGEMENT,
 	UNSURE,
@@ -35,7 +35,8 @@ enum rule {
 #define OF_IP (OF_PROTOCOL | RULE(SOURCES) | RULE(DESTINATIONS) | RULE(FLOWS))
 #define OF_TYPE (OF_IP | RULE(ETHERTYPES))
 #define OF_TAG (OF_TYPE | RULE(VLAN))
-#define SEARCHED (RULE(SOURCES) | RULE(DESTINATIONS) | RULE(MACS) | RULE(FLOWS))
+#define SEARCHED (RULE(MACS) | RULE(SOURCES) | RULE(FLOWS) | RULE(DESTINATIONS))
+#define BEFORE_SEARCHED (RULE(MACS) - 1) /* they count first */
 
 /* The filter. bpf.Attach sets it before the program is loaded; from then on it
  * is frozen, so the verifier removes what cannot happen: with ALL alone nothing

@@ -41,6 +41,9 @@ func (p *Program) update(f Filter) error {
 	if p.closed {
 		return os.ErrClosed
 	}
+	if err := p.device.fits(&f); err != nil {
+		return err
+	}
 	startCapture()
 	defer stopCapture()
 	i, err := load(p.source, newTables(&f, false), p.maps)

@@ -3,6 +3,8 @@ package bpf_test
 import (
 	"encoding/binary"
 	"os"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -63,6 +65,66 @@ func TestUpdateAfterTheInterfaceIsGone(t *testing.T) {
 	p := attach(t, a, everything)
 	testns.IP(t, "link", "del", a)
 	require.ErrorIs(t, p.Update(bpf.Filter{UDPPorts: []uint16{53}}), syscall.ENODEV)
+}
+
+func TestUpdateThatFailsLeavesTheOldFilter(t *testing.T) {
+	a, b := testns.Veth{}.Make(t)
+	wire := openTap(t, b)
+	p := attach(t, a, udpPorts(53))
+	require.NoError(t, register(t, p.FileDescriptor(), 0))
+	was, _ := programs(t, a)
+	var err error
+	without(t, func() { err = p.Update(bpf.Filter{All: true}) }, unix.CAP_BPF, unix.CAP_SYS_ADMIN)
+	require.ErrorIs(t, err, syscall.EPERM)
+	before, said := len(descriptors(t)), p.String()
+	bpf.BreakUpdate(p)
+	err = p.Update(bpf.Filter{All: true})
+	require.ErrorIs(t, err, syscall.EINVAL)
+	assert.ErrorContains(t, err, "bpf: update "+a+": load the program: invalid argument (")
+	is, _ := programs(t, a)
+	assert.Equal(t, was, is)
+	assert.Equal(t, said, p.String())
+	assert.Eventually(t, func() bool {
+		runtime.GC() // libbpfgo leaves it the file of an object that does not load
+		return len(descriptors(t)) <= before
+	}, 5*time.Second, time.Millisecond)
+	wire.send(t, packetOf("10.0.0.1", "10.0.0.2", udp, ported(udp, 9, 53)))
+	assert.Eventually(t, func() bool { return count(t, p).Matched == 1 }, 5*time.Second, time.Millisecond)
+}
+
+// TestUpdateMeetsClose has nothing to wait for but the race detector.
+func TestUpdateMeetsClose(t *testing.T) {
+	a, _ := testns.Veth{}.Make(t)
+	require.NoError(t, attach(t, a, everything).Close()) // the first opens what stays
+	before := len(descriptors(t))
+	p, err := bpf.Attach(a, everything)
+	require.NoError(t, err)
+	var users sync.WaitGroup
+	for range 2 {
+		users.Add(2)
+		go func() {
+			defer users.Done()
+			for err := error(nil); err == nil; {
+				if err = p.Update(bpf.Filter{UDPPorts: []uint16{53}}); err != nil {
+					assert.ErrorIs(t, err, os.ErrClosed)
+				}
+			}
+		}()
+		go func() {
+			defer users.Done()
+			for err := error(nil); err == nil; _, _ = p.String(), p.FileDescriptor() {
+				if _, err = p.Counters(); err != nil {
+					assert.ErrorIs(t, err, os.ErrClosed)
+				}
+			}
+		}()
+	}
+	time.Sleep(100 * time.Millisecond)
+	require.NoError(t, p.Close())
+	users.Wait()
+	native, generic := programs(t, a)
+	assert.Zero(t, native+generic)
+	assert.LessOrEqual(t, len(descriptors(t)), before)
 }
 
 func TestUpdateLeaksNothing(t *testing.T) {

@@ -60,7 +60,7 @@ func privileged(ctx context.Context, o *cmdline.Options, name string, raw bool) 
 	if err != nil {
 		return err
 	}
-	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: bpf.Filter{UDPPorts: o.Ports}, Mode: o.Mode})
+	program, err := bpf.Attach(o.Interface, bpf.Options{Filter: o.Filter(), Mode: o.Mode})
 	if err != nil {
 		return err
 	}

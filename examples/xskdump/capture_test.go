@@ -82,7 +82,7 @@ func TestLimitEndsInsideABurst(t *testing.T) {
 	assert.Equal(t, 2, strings.Count(out.String(), "\n"))
 }
 
-func TestNothingIsWrittenForABadFilter(t *testing.T) {
+func TestNothingIsWrittenBeforeTheSocketsAreOpen(t *testing.T) {
 	near, _ := testns.Veth{}.Make(t)
 	c := newConfig(near, bpf.Auto)
 	c.expression, c.file = "udp prot 53", filepath.Join(t.TempDir(), "kept")
@@ -90,6 +90,11 @@ func TestNothingIsWrittenForABadFilter(t *testing.T) {
 	err := run(t.Context(), c, new(text), new(text))
 	require.ErrorContains(t, err, "syntax error")
 	kept, err := os.ReadFile(c.file)
+	require.NoError(t, err)
+	assert.Equal(t, "kept", string(kept))
+	c.expression, c.queues = "udp", []int{7}
+	require.Error(t, run(t.Context(), c, new(text), new(text)), "there is no such queue")
+	kept, err = os.ReadFile(c.file)
 	require.NoError(t, err)
 	assert.Equal(t, "kept", string(kept))
 	c.Interface = "none0"
@@ -206,4 +211,15 @@ func TestDescribeTakesAnything(t *testing.T) {
 		}
 		_ = describe(p)
 	}
+}
+
+func TestInterfaceCountsAreOfTheThreadsNamespace(t *testing.T) {
+	peer := testns.MakePeer(t)
+	require.NoError(t, peer.Do(func() error {
+		nic, err := openNIC("eth0")
+		if err == nil {
+			nic.close()
+		}
+		return err
+	}))
 }

@@ -100,11 +100,6 @@ func run(ctx context.Context, c *config, out, log io.Writer) (err error) {
 	if err := program.WaitLink(ctx); err != nil {
 		return err
 	}
-	sink, err := c.openSink(out)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sink.close()) }()
 	if c.promisc {
 		if err := nic.setPromiscuous(); err != nil {
 			return err
@@ -119,6 +114,11 @@ func run(ctx context.Context, c *config, out, log io.Writer) (err error) {
 		return err
 	}
 	defer queues.Close()
+	sink, err := c.openSink(out) // last: an error before leaves an older file as it is
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sink.close()) }()
 	fmt.Fprintf(log, "%v\n%v\n", queues, program)
 	fmt.Fprintln(log, "xskdump: from now on packets that match no longer reach this host; the others do")
 	fmt.Fprintf(log, "xskdump: ready mode=%v\n", program.Mode())

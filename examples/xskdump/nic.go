@@ -63,9 +63,10 @@ func (n *nic) close() {
 	}
 }
 
-// drops reads the interface's line of /proc/net/dev.
+// drops reads the interface's line of /proc/net/dev. (That one is of the namespace of the
+// process's first thread.)
 func (n *nic) drops() (d drops, err error) {
-	table, err := os.ReadFile("/proc/net/dev")
+	table, err := os.ReadFile("/proc/thread-self/net/dev")
 	if err != nil {
 		return d, err
 	}
@@ -80,7 +81,7 @@ func (n *nic) drops() (d drops, err error) {
 			return d, nil
 		}
 	}
-	return d, fmt.Errorf("/proc/net/dev does not show %s", n.Name)
+	return d, fmt.Errorf("/proc/thread-self/net/dev does not show %s", n.Name)
 }
 
 // report prints what was lost before it came to a socket, since openNIC: of all

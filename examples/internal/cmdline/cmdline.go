@@ -65,7 +65,7 @@ func New(name, about string, size int) *Set {
 	s.IntVar(&o.Size, "s", size, "largest Ethernet frame in `bytes`, without its FCS")
 	s.IntVar(&o.Batch, "n", 64, "`packets` in a batch")
 	s.Func("mode", "`mode` of the XDP program: auto, native or generic (default auto)", o.setMode)
-	s.Func("udp", "UDP destination `ports`, as in 53,4000-4010 (default 9000, without another rule)", o.setPorts)
+	s.Func("udp", "UDP destination `ports`, as in 53,4000-4010 (default 9000, without another rule)", s.addPorts)
 	s.filterFlags(&o.Rules)
 	return s
 }
@@ -89,7 +89,8 @@ func (s *Set) DefaultPorts(ports string) {
 		s.Lookup("udp").Usage = "UDP destination `ports`, as in 53,4000-4010"
 		return
 	}
-	if err := s.options.setPorts(ports); err != nil {
+	s.options.Ports = nil
+	if err := s.addPorts(ports); err != nil {
 		panic(err)
 	}
 	s.Lookup("udp").Usage = "UDP destination `ports` (default " + ports + ", without another rule)"
@@ -105,9 +106,12 @@ func (o *Options) setMode(text string) error {
 	return errors.New("the modes are auto, native and generic")
 }
 
-func (o *Options) setPorts(text string) (err error) {
-	o.Ports, err = parsePorts(text)
-	return err
+// addPorts is -udp, the first of which replaces the default.
+func (s *Set) addPorts(text string) error {
+	if !s.Given("udp") {
+		s.options.Ports = nil
+	}
+	return addPorts(&s.options.Ports, text)
 }
 
 // Parse reads the command line. It ends the program with status 2 if that is

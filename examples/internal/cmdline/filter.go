@@ -13,13 +13,11 @@ import (
 	"github.com/go-xsk/xsk/bpf"
 )
 
-// ruleFlags adds the flags of a filter's rules, all but -udp, to a flag set.
+// ruleFlags adds the flags of a filter's rules, all but -udp, to a flag set. A flag
+// that is given again adds to the first, as after a comma.
 func ruleFlags(s *flag.FlagSet, f *bpf.Filter) {
 	ports := func(name string, to *[]uint16, usage string) {
-		s.Func(name, usage, func(text string) (err error) {
-			*to, err = parsePorts(text)
-			return err
-		})
+		s.Func(name, usage, func(text string) error { return addPorts(to, text) })
 	}
 	ports("tcp", &f.TCPPorts, "TCP destination `ports`")
 	ports("udp-src", &f.UDPSourcePorts, "UDP source `ports`")
@@ -71,6 +69,9 @@ func ruleFlags(s *flag.FlagSet, f *bpf.Filter) {
 		if err != nil || n == 0 || n == 4095 {
 			return fmt.Errorf("%q is no VLAN id; they are 1 to 4094", text)
 		}
+		if f.VLAN != 0 {
+			return fmt.Errorf("a filter takes one VLAN id, and has %d", f.VLAN)
+		}
 		f.VLAN = uint16(n)
 		return nil
 	})
@@ -81,21 +82,18 @@ func (s *Set) filterFlags(f *bpf.Filter) {
 	ruleFlags(s.FlagSet, f)
 	s.BoolVar(&f.All, "all", false, "every packet; remote logins too, if there is no -keep")
 	s.BoolVar(&f.KeepManagement, "keep", false, "leave ARP, neighbour discovery, ssh, DNS and DHCP answers to the kernel")
-	s.Func("keep-ports", "-keep, and these UDP and TCP `ports` too", func(text string) (err error) {
+	s.Func("keep-ports", "-keep, and these UDP and TCP `ports` too", func(text string) error {
 		f.KeepManagement = true
-		f.ManagementPorts, err = parsePorts(text)
-		return err
+		return addPorts(&f.ManagementPorts, text)
 	})
 	s.Func("except", "leave to the kernel what these `flags` match, as in '-tcp 22,443 -ping'", func(text string) error {
-		var except bpf.Filter
+		if f.Except == nil {
+			f.Except = new(bpf.Filter)
+		}
 		set := flag.NewFlagSet("except", flag.ContinueOnError)
 		set.SetOutput(io.Discard)
-		ruleFlags(set, &except)
-		set.Func("udp", "", func(text string) (err error) {
-			except.UDPPorts, err = parsePorts(text)
-			return err
-		})
-		f.Except = &except
+		ruleFlags(set, f.Except)
+		set.Func("udp", "", func(text string) error { return addPorts(&f.Except.UDPPorts, text) })
 		if err := set.Parse(strings.Fields(text)); err != nil {
 			return err
 		}
@@ -160,9 +158,9 @@ func each(text string, do func(word string) error) error {
 	return nil
 }
 
-// parsePorts reads ports and ranges of them, as in 53,4000-4010.
-func parsePorts(text string) (ports []uint16, err error) {
-	err = each(text, func(word string) error {
+// addPorts reads ports and ranges of them, as in 53,4000-4010.
+func addPorts(ports *[]uint16, text string) error {
+	return each(text, func(word string) error {
 		from, to, isRange := strings.Cut(word, "-")
 		if !isRange {
 			to = from
@@ -172,10 +170,9 @@ func parsePorts(text string) (ports []uint16, err error) {
 		if err != nil || lastErr != nil || first == 0 || last < first {
 			return fmt.Errorf("%q is no port; ports are 1 to 65535, with commas between, and ranges as in 4000-4010", word)
 		}
-		ports = append(ports, bpf.Ports(uint16(first), uint16(last))...)
+		*ports = append(*ports, bpf.Ports(uint16(first), uint16(last))...)
 		return nil
 	})
-	return ports, err
 }
 
 // parsePrefix reads a prefix, or an address, which is the longest one.

@@ -34,6 +34,16 @@ func TestExceptTakesFlags(t *testing.T) {
 	}
 }
 
+func TestFlagsAgainAddUp(t *testing.T) {
+	s := New("test", "tests", 64)
+	require.NoError(t, s.parse([]string{"-d", "e", "-udp", "53", "-udp", "54-55", "-tcp", "80", "-tcp", "443", "-src", "10.0.0.1", "-src", "10.0.0.2",
+		"-except", "-tcp 22", "-except", "-ping -tcp 23", "-keep-ports", "8443", "-keep-ports", "9443"}))
+	assert.Equal(t, "UDP ports 53-55 or TCP ports 80, 443 or sources 10.0.0.1/32, 10.0.0.2/32, but not TCP ports 22-23 or ping or management with ports 8443, 9443",
+		s.options.Filter().String())
+	_, err := parse(t, "-d e -vlan 5 -vlan 6")
+	require.ErrorContains(t, err, "a filter takes one VLAN id, and has 5")
+}
+
 func TestDefaultAll(t *testing.T) {
 	for line, want := range map[string]string{"": "all packets", "-udp 53": "UDP port 53", "-ping": "ping", "-keep": "all packets, but not management"} {
 		s := New("test", "tests", 64)
