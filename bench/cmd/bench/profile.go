@@ -65,7 +65,7 @@ func (l *lane) profile(file string, s settings) (string, error) {
 	for _, by := range []struct {
 		key   string
 		lines int
-	}{{"dso", 6}, {"dso,symbol", 24}} {
+	}{{"dso", 3}, {"dso,symbol", 6}} {
 		out, err := exec.Command("perf", "report", "--stdio", "-q", "--percent-limit", "0.5", "-i", file,
 			"--sort", by.key).Output()
 		if err != nil {
