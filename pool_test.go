@@ -191,7 +191,6 @@ func (w *world) send() {
 	}
 	queued := w.choose(taken + 1)
 	c := w.pool.cursor()
-	c.sent(descs[:queued])
 	c.untake(descs[queued:])
 	c.unlock()
 	for k, f := range frames[:good] {
