@@ -211,6 +211,9 @@ func (p *port) forward(ctx context.Context, out *xsk.Queue, batch int) error {
 			bytes += f.Len()
 		}
 		sent, err := out.Send(frames[:n]) // all of them, or an error
+		for i := range frames[sent:n] {
+			bytes -= frames[sent+i].Len()
+		}
 		p.packets.Add(uint64(sent))
 		p.bytes.Add(uint64(bytes))
 		if err != nil {
