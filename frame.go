@@ -48,9 +48,11 @@ func (f *Frame) CopyTo(dst []byte) int {
 // Prepend grows Data by n bytes at the front, over the room that the frame has
 // before the packet: at least 256 bytes in a received or a new frame. The
 // bytes hold whatever was there. It reports false, and changes nothing, when
-// the frame has no such room.
+// the frame has no such room, when it is stale, and for the zero Frame. It takes
+// no lock.
 func (f *Frame) Prepend(n int) bool {
-	if f.pool == nil || f.pool.area == nil || n < 0 {
+	// Whoever has the frame may read its entry: that changes only when it goes.
+	if f.pool == nil || n < 0 || f.pool.table[f.index].gen != f.gen || f.pool.area == nil {
 		return false
 	}
 	start := f.offset()
