@@ -155,7 +155,7 @@ func TestOpenAllRefusesOneFileForManyQueues(t *testing.T) {
 		SocketConfig: xsk.SocketConfig{TxOnly: true},
 	})
 	assert.ErrorIs(t, err, syscall.EINVAL)
-	assert.ErrorContains(t, err, "UmemConfig.File is one socket, and 2 queues need one each")
+	assert.ErrorContains(t, err, "xsk: open "+a+": UmemConfig.File is one socket, and 2 queues need one each: Open every queue by itself")
 }
 
 // unprivilegedHalf, in the environment, makes a test the half without

@@ -339,7 +339,7 @@ func OpenAll(ifname string, cfg *Config) (Queues, error) {
 		}
 	}
 	if c.Umem == nil && c.UmemConfig.File != nil && len(numbers) > 1 {
-		return nil, failed("open "+ifname, invalid("UmemConfig.File is one socket, and %d queues need one each; Open them one by one", len(numbers)))
+		return nil, failed("open "+ifname, invalid("UmemConfig.File is one socket, and %d queues need one each: Open every queue by itself, with a File of its own", len(numbers)))
 	}
 	if c.Umem != nil && c.RxFrames == 0 && len(numbers) > 0 {
 		c.RxFrames = max(min(c.Umem.Frames()/2/len(numbers), c.Umem.Config().FillSize), 1)
