@@ -266,7 +266,8 @@ func TestWrongTxMetadataIsRefusedAtTheDoor(t *testing.T) {
 			{2071, 60, xsk.TxRequest{}, "24 bytes"},
 			{2072, 60, xsk.TxRequest{Checksum: true, ChecksumStart: 53, ChecksumOffset: 6}, "outside of a packet of 60 bytes"},
 			{2072, 60, xsk.TxRequest{Checksum: true, ChecksumStart: 65535, ChecksumOffset: 65535}, "outside of a packet"},
-			{1 << 30, 60, xsk.TxRequest{}, "24 bytes"},
+			{512 * 2048, 60, xsk.TxRequest{}, "it lies outside of the Umem, which has 1048576 bytes"},
+			{1 << 30, 60, xsk.TxRequest{}, "outside of the Umem"},
 		} {
 			d := xsk.Desc{Addr: c.addr, Len: c.length}
 			err := tx.umem.SetTxMetadata(&d, c.request)
@@ -289,6 +290,8 @@ func TestWrongTxMetadataIsRefusedAtTheDoor(t *testing.T) {
 		assert.ErrorContains(t, err, "unknown flags 0x10000000000")
 		assert.Equal(t, 1, tx.Tx.Produce([]xsk.Desc{good[1], bad}))
 		assert.Equal(t, 0, tx.Tx.Produce([]xsk.Desc{bad}))
+		_, _, err = tx.TxBurst([]xsk.Desc{{Addr: 1 << 30, Len: 60, Options: xsk.TxMetadata}}, nil)
+		assert.ErrorContains(t, err, "packet 0x40000000: it lies outside of the Umem")
 		require.NoError(t, tx.WakeTx())
 		for _, d := range rx.receive(t, 2) {
 			assert.Contains(t, []byte{2, 3}, rx.umem.Bytes(d)[59]-59)
