@@ -228,8 +228,21 @@ func TestRequestsOfAPacketInFragmentsWithMetadata(t *testing.T) {
 	_, err := q.Send([]xsk.Frame{first, second})
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, stamps(t, q, 1)[0].ID)
-	frames := make([]xsk.Frame, 2)
-	for got := 0; got < 2; {
+
+	// A fragment's Request would be lost: Send refuses it, until it is taken back.
+	third := write(t, q, 7, 3, 60)
+	third[0].Frags = third[1:3]
+	require.NoError(t, third[2].Request(xsk.TxRequest{ID: 3, Timestamp: true}))
+	n, err := q.Send(third[:1])
+	assert.Zero(t, n)
+	require.ErrorIs(t, err, syscall.EINVAL)
+	assert.Regexp(t, `frame 0x\w+: its fragment 1, frame 0x\w+, has a Request`, err)
+	require.NoError(t, third[2].Request(xsk.TxRequest{}))
+	_, err = q.Send(third[:1])
+	require.NoError(t, err)
+
+	frames := make([]xsk.Frame, 3)
+	for got := 0; got < 3; {
 		n, err := far.Receive(frames)
 		require.NoError(t, err)
 		for i := range frames[:n] {
