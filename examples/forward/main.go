@@ -159,7 +159,7 @@ func openPort(ctx context.Context, name string, o *cmdline.Options, pool *xsk.Um
 		return nil, err
 	}
 	p := &port{program: program}
-	if err = program.WaitLink(ctx); err == nil {
+	if err = cmdline.WaitLink(ctx, program, os.Stderr); err == nil {
 		p.queue, err = xsk.Open(name, o.Queue, &xsk.Config{
 			Umem:         pool,
 			SocketConfig: xsk.SocketConfig{BindFlags: o.BindFlags()},
