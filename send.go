@@ -111,16 +111,18 @@ func (q *Queue) burst(descs []Desc) (int, error) {
 		q.stampAll(t.done[:b.out])
 	}
 	c := q.pool.cursor()
-	c.sent(descs[:b.in])
 	c.untake(descs[b.in:])
 	c.completed(t.done[:b.out], q.shard)
 	c.unlock()
 	if b.in > 0 {
-		bytes := uint64(0)
-		packets := uint64(0)
+		bytes, packets := uint64(0), uint64(b.in)
 		for i := range descs[:b.in] {
 			bytes += uint64(descs[i].Len)
-			packets += uint64(1 - descs[i].Options&PktContd)
+		}
+		if q.multi {
+			for i := range descs[:b.in] {
+				packets -= uint64(descs[i].Options & PktContd)
+			}
 		}
 		q.stats.txBursts.Add(1)
 		q.stats.txPackets.Add(packets)
@@ -240,8 +242,8 @@ const (
 )
 
 // take moves the frames at the front of frames to ownerTx, for the Queue of s to
-// send, and appends their descriptors to descs, within its capacity and room; a packet is parts of them
-// at most. It stops before the first frame that cannot be sent and returns how
+// send, which ends the program's hold on them, and appends their descriptors to
+// descs, within its capacity and room; a packet is parts of them at most. It stops before the first frame that cannot be sent and returns how
 // many it took and why it stopped, if the frame is to blame.
 func (p *pool) take(frames []Frame, s *shard, descs []Desc, room, parts int) ([]Desc, int, error) {
 	c := p.cursor()
@@ -317,6 +319,7 @@ func (c *cursor) takeOne(f *Frame, s *shard, descs *[]Desc) error {
 		return invalid("Data of frame %#x, %d bytes, lies outside of it", first, len(f.Data))
 	}
 	e.was, e.queue = e.owner, uint16(s.number)
+	e.gen++
 	c.at.move(e, ownerTx)
 	*descs = append(*descs, Desc{Addr: Addr(start), Len: uint32(len(f.Data))})
 	return nil
@@ -328,13 +331,7 @@ func (c *cursor) untake(descs []Desc) {
 		e := &c.table[c.pool.frameOf(d.Addr)]
 		c.lock(e)
 		c.at.move(e, e.was)
-	}
-}
-
-// sent ends the program's hold on frames that are in the TX ring.
-func (c *cursor) sent(descs []Desc) {
-	for i := 0; i < len(descs); i += c.at.sentRun(c.pool, descs[i:]) {
-		c.lock(&c.table[c.pool.frameOf(descs[i].Addr)])
+		e.gen--
 	}
 }
 

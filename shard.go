@@ -113,7 +113,7 @@ func (s *shard) allocRun(p *pool, frames []Frame) int {
 func (s *shard) takeRun(p *pool, frames []Frame, descs []Desc, queue uint16) int {
 	table, number, base, size := s.table, s.number, p.base, p.frameSize
 	frames = frames[:min(len(frames), len(descs))]
-	n, lent := 0, 0
+	n, lent, loans := 0, 0, 0
 	for i := range frames {
 		f := &frames[i]
 		if f.pool != p || len(f.Frags) != 0 {
@@ -127,31 +127,22 @@ func (s *shard) takeRun(p *pool, frames []Frame, descs []Desc, queue uint16) int
 		if before := start - uint64(f.index)*size; before > size || length > size-before || length < ethernetHeader {
 			break
 		}
-		if e.owner == ownerLoan {
+		switch e.owner {
+		case ownerLoan:
 			lent++
+		case ownerLent:
+			loans++
 		}
 		e.was, e.queue, e.owner = e.owner, queue, ownerTx
+		e.gen++
 		descs[i] = Desc{Addr: Addr(start), Len: uint32(length)}
 		n++
 	}
 	s.count[ownerLoan] -= lent
-	s.count[ownerUser] -= n - lent
+	s.count[ownerLent] -= loans
+	s.count[ownerUser] -= n - lent - loans
 	s.count[ownerTx] += n
 	return n
-}
-
-// sentRun ends the program's hold on frames that are in the TX ring.
-func (s *shard) sentRun(p *pool, descs []Desc) int {
-	table, number := s.table, s.number
-	for i := range descs {
-		index := p.frameOf(descs[i].Addr)
-		e := &table[index]
-		if e.home.Load() != number {
-			return i
-		}
-		e.gen++
-	}
-	return len(descs)
 }
 
 // completedRun makes frames free that the Queue of that number has sent.
