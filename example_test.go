@@ -83,7 +83,7 @@ func ExampleFrame_Keep() {
 }
 
 // Two interfaces on one Umem: what comes in on one is sent out of the other
-// from the frame it is in, and no byte is copied.
+// from the frame it is in, and no byte is copied. This is how to forward.
 func ExampleOpen_sharedUmem() {
 	umem, err := xsk.NewUmem(nil)
 	if err != nil {
@@ -127,7 +127,7 @@ func ExampleOpen_sharedUmem() {
 }
 
 // A packet of the program's own. This one tells all stations who has the
-// address 192.0.2.9, in a gratuitous ARP.
+// address 192.0.2.9, in a gratuitous ARP. This is how to send.
 func ExampleQueue_Alloc() {
 	q, err := xsk.Open("eth0", 0, &xsk.Config{
 		SocketConfig: xsk.SocketConfig{TxOnly: true}, // so it needs no program
