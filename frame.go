@@ -14,7 +14,8 @@ import (
 // either, and after the end of a loan, every copy of the Frame is stale, and
 // using one is an error that names its address.
 //
-// Change Data to change the packet: write into it, reslice it to trim, append
+// Who has a Frame may use it in any goroutine, in one at a time. Change Data to
+// change the packet: write into it, reslice it to trim, append
 // within its capacity, which ends where the frame ends. A loop over frames by
 // value changes copies: write f := &frames[i].
 type Frame struct {

@@ -317,7 +317,9 @@ type Queues []*Queue
 // OpenAll opens a Queue on every queue of the interface, or on those that
 // Config.Queues names. With a nil Umem each maps memory of its own, which
 // Queues.String sums up; on a Umem of the caller's RxFrames defaults to half
-// the frames divided by the number of queues. On error it closes what it opened.
+// the frames divided by the number of queues. On error it closes what it opened;
+// errors are those of Open and CountQueues, and EINVAL for a queue that is named
+// twice or a File for several.
 func OpenAll(ifname string, cfg *Config) (Queues, error) {
 	var c Config
 	if cfg != nil {

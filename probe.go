@@ -91,8 +91,9 @@ func (p XDPProgram) String() string {
 // Probe tells what ifname can do and has: it asks ethtool, and the kernel through
 // libbpf (bpf_xdp_query). It needs no privileges but for the programs' names, and
 // changes nothing. What an old libbpf or kernel cannot say is in Device.Unknown
-// and no error. Errors wrap ENODEV for an interface that does not exist here,
-// EINVAL for an impossible name.
+// and no error. It looks in the network namespace of the calling thread, does not
+// block, and may be called from any goroutine. Errors wrap ENODEV for an interface
+// that does not exist here, EINVAL for an impossible name.
 func Probe(ifname string) (*Device, error) {
 	d, err := probe(ifname)
 	if err != nil {

@@ -42,7 +42,8 @@ type Queue struct {
 	last  QueueStats // the counts at Close
 }
 
-// SetDeadline sets the read and the write deadline.
+// SetDeadline sets the read and the write deadline. The error of this and of the two
+// below is os.ErrClosed after Close.
 func (q *Queue) SetDeadline(t time.Time) error {
 	if err := q.SetReadDeadline(t); err != nil {
 		return err

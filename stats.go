@@ -62,7 +62,8 @@ func (p *pool) sum() (count [owners]int) {
 	return count
 }
 
-// Stats returns the counts. On a closed Queue they are those at Close.
+// Stats returns the counts. On a closed Queue they are those at Close. It does not
+// block, but asks the kernel: once a second is fine, once a packet is not.
 func (q *Queue) Stats() QueueStats {
 	if q.closed.Load() {
 		q.closing.Lock()
