@@ -150,3 +150,24 @@ func ExampleQueue_Alloc() {
 	fmt.Println(n, err)
 	// Output: 1 <nil>
 }
+
+// A VLAN tag, put into the room before the packet: the MAC addresses move to the
+// front, and the tag stands behind them.
+func ExampleFrame_Prepend() {
+	q, done := listen() // bpf.Attach and xsk.Open, for UDP port 7 of eth0
+	defer done()
+
+	ask("192.0.2.1:7", "hello") // a kernel socket beyond eth0
+	frames := make([]xsk.Frame, 64)
+	if _, err := q.Receive(frames); err != nil {
+		log.Panic(err)
+	}
+	f := &frames[0]
+	if !f.Prepend(4) {
+		log.Panic("no room")
+	}
+	copy(f.Data, f.Data[4:16])
+	copy(f.Data[12:], "\x81\x00\x00\x05") // VLAN 5
+	fmt.Printf("% x\n", f.Data[12:18])
+	// Output: 81 00 00 05 08 00
+}

@@ -22,10 +22,10 @@ type QueueStats struct {
 	RxWakeups uint64 // times Receive waited and was woken
 	TxPackets uint64 // packets queued to be sent, and their bytes
 	TxBytes   uint64
-	TxBursts  uint64 // crossings that queued any
-	KickStats        // kicks, and packets that the device dropped
-	Frames    FrameCounts
-	Kernel    Stats // the kernel's own counters
+	TxBursts  uint64      // crossings that queued any
+	KickStats             // kicks, and packets that the device dropped
+	Frames    FrameCounts // whose the frames of the Umem are
+	Kernel    Stats       // the kernel's own counters
 
 	mtu, maxPacket, frameSize int
 	receives, sends           bool

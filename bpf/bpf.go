@@ -102,6 +102,7 @@ const (
 	Generic
 )
 
+// String is "auto", "native" or "generic".
 func (m Mode) String() string {
 	switch m {
 	case Auto:
