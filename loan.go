@@ -54,11 +54,10 @@ func (p *pool) endLent(lent []lentFrame) bool {
 		e := &c.table[was.index]
 		c.lock(e)
 		switch {
-		case e.gen != was.gen:
-		case e.owner == ownerLent:
+		case e.gen == was.gen && e.owner == ownerLent:
 			e.gen++
 			c.at.put(was.index)
-		case e.owner == ownerTx && e.was == ownerLent: // see loanOver
+		case e.gen == was.gen+1 && e.owner == ownerTx && e.was == ownerLent: // see loanOver
 			e.was = ownerUser
 		}
 	}

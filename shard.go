@@ -113,7 +113,7 @@ func (s *shard) allocRun(p *pool, frames []Frame) int {
 func (s *shard) takeRun(p *pool, frames []Frame, descs []Desc, queue uint16) int {
 	table, number, base, size := s.table, s.number, p.base, p.frameSize
 	frames = frames[:min(len(frames), len(descs))]
-	n, lent, loans := 0, 0, 0
+	n, lent := 0, 0
 	for i := range frames {
 		f := &frames[i]
 		if f.pool != p || len(f.Frags) != 0 {
@@ -127,20 +127,16 @@ func (s *shard) takeRun(p *pool, frames []Frame, descs []Desc, queue uint16) int
 		if before := start - uint64(f.index)*size; before > size || length > size-before || length < ethernetHeader {
 			break
 		}
-		switch e.owner {
-		case ownerLoan:
+		if e.owner != ownerUser {
+			s.count[e.owner]--
 			lent++
-		case ownerLent:
-			loans++
 		}
 		e.was, e.queue, e.owner = e.owner, queue, ownerTx
 		e.gen++
 		descs[i] = Desc{Addr: Addr(start), Len: uint32(length)}
 		n++
 	}
-	s.count[ownerLoan] -= lent
-	s.count[ownerLent] -= loans
-	s.count[ownerUser] -= n - lent - loans
+	s.count[ownerUser] -= n - lent
 	s.count[ownerTx] += n
 	return n
 }
