@@ -46,10 +46,11 @@
 // tells rule by rule where the packets went.
 //
 // The kernel's verifier leaves out of the program what a filter does not use. A
-// filter costs the same with one port as with all of them; the prefixes of
-// Sources and Destinations are searched by halving, among those that begin with
-// the same 16 bits (IPv4) or all (IPv6). Each loaded filter takes some 400 KB of
-// kernel memory.
+// filter costs the same with one port as with all of them. An IPv4 address is
+// looked up in four steps at most, however many prefixes there are; one of IPv6
+// takes a step for each eight bits that tell prefixes apart. Each loaded filter
+// takes some 400 KB of kernel memory; many prefixes take up to 400 bytes each
+// besides.
 //
 // XDP does not see a VLAN tag that the NIC has taken out of the packet, and
 // neither does the socket: a VLAN rule then finds nothing, and the other rules

@@ -1,10 +1,12 @@
 package bpf
 
 import (
+	"debug/elf"
 	_ "embed"
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -108,9 +110,20 @@ func loadNamed(object []byte, name string, t *tables, m *mapSet) (*image, error)
 	i := &image{module: module}
 	if err = i.start(name, t, m); err != nil {
 		module.Close()
+		closeELF(module)
 		return nil, err
 	}
 	return i, nil
+}
+
+// closeELF closes the object's file, which libbpfgo leaves to the garbage
+// collector where the object does not load. It keeps it in a field of its own, and
+// has no call for it. To close it twice does no harm.
+func closeELF(m *libbpfgo.Module) {
+	field := reflect.ValueOf(m).Elem().FieldByName("elf")
+	if field.IsValid() && field.Type() == reflect.TypeFor[*elf.File]() && !field.IsNil() {
+		(*elf.File)(field.UnsafePointer()).Close()
+	}
 }
 
 func (i *image) start(name string, t *tables, m *mapSet) error {
