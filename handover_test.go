@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
-	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -172,7 +171,7 @@ func TestQueueWithoutPrivileges(t *testing.T) {
 	}
 	inEachMode(t, func(t *testing.T, m mode) {
 		a, b := vethPair(t)
-		program := redirect(t, b, m).(*bpf.Program)
+		program := redirect(t, b, m)
 		socket := handedOver(t, b)
 		u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 16, File: handedOver(t, b)})
 		var raw []uintptr
