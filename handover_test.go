@@ -40,6 +40,7 @@ func takesFile(t testing.TB, err error) bool {
 	}
 	assert.ErrorContains(t, err, "xsk: create umem: File needs libxdp 1.4.0")
 	assert.ErrorContains(t, err, "CAP_NET_RAW")
+	assert.Less(t, libxdpMinor(t), 4, "this libxdp has xsk_umem__create_with_fd")
 	return false
 }
 
@@ -97,6 +98,7 @@ func TestUmemOnAFileWithTxMetadata(t *testing.T) {
 	u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 16, TxMetadataLen: 24, File: f})
 	if errors.Is(err, errors.ErrUnsupported) {
 		assert.ErrorContains(t, err, "libxdp 1.5")
+		assert.Less(t, libxdpMinor(t), 5, "this libxdp has xsk_umem__create_opts")
 		assert.Equal(t, before, descriptors(t))
 		return
 	}
