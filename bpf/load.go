@@ -193,7 +193,7 @@ func (i *image) fill(t *tables) error {
 		if err != nil {
 			return err
 		}
-		if err = bpfMap.UpdateBatch(c.keys, c.values, uint32(c.count)); err != nil {
+		if err = updateBatch(bpfMap.FileDescriptor(), c.keys, c.values, c.count); err != nil {
 			return fmt.Errorf("fill map %s: %w", c.name, err)
 		}
 	}
