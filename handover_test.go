@@ -214,8 +214,10 @@ func TestQueueWithoutPrivileges(t *testing.T) {
 		})
 		assert.Less(t, number(t, tx.umem.Bytes(tx.receive(t, 1)[0])), first)
 		tx.send(t, 1000, 20, 60)
-		for _, d := range tx.receive(t, 20) {
-			assert.GreaterOrEqual(t, number(t, tx.umem.Bytes(d)), 1000)
+		for seen := 0; seen < 20; { // late ones of the first may come, too
+			if number(t, tx.umem.Bytes(tx.receive(t, 1)[0])) >= 1000 {
+				seen++
+			}
 		}
 		tx.send(t, lastNumber, 1, 60)
 		assert.NoError(t, half.Wait(), &said)
