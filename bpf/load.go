@@ -217,13 +217,14 @@ func openObject(object []byte) (*libbpfgo.Module, error) {
 	if _, err = file.Write(object); err != nil {
 		return nil, err
 	}
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if _, err = os.Stat(path); err != nil {
+		return nil, fmt.Errorf("/proc must be mounted: %w", err)
+	}
 	opening.Store(int64(unix.Gettid()))
 	defer opening.Store(0)
 	defer resumeCapture() // libbpfgo has put its own printer in
-	return libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{
-		BPFObjPath:      fmt.Sprintf("/proc/self/fd/%d", fd),
-		SkipMemlockBump: true,
-	})
+	return libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{BPFObjPath: path, SkipMemlockBump: true})
 }
 
 // opening is the thread that is in openObject, or 0; attaching goes one at a
