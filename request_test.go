@@ -154,36 +154,6 @@ func TestSendRefusesMetadataThatCannotBe(t *testing.T) {
 	})
 }
 
-func TestRequestsOfForwardedFramesWithMetadata(t *testing.T) {
-	if !hasTxMetadata(t) {
-		return
-	}
-	a, b := vethPair(t)
-	c := smallQueue
-	c.TxMetadataLen = 24
-	q := openQueue(t, a, modes[1], xsk.Config{UmemConfig: c, XSKMap: described(t, a)})
-	far := openQueue(t, b, modes[1], xsk.Config{})
-	require.NoError(t, q.SetReadDeadline(time.Now().Add(5*time.Second)))
-	require.NoError(t, far.SetReadDeadline(time.Now().Add(5*time.Second)))
-	sendPackets(t, far, 1, 1, 60)
-	frames := make([]xsk.Frame, 1)
-	_, err := q.Receive(frames)
-	require.NoError(t, err)
-	f := &frames[0]
-	m, ok := f.RxMetadata()
-	assert.True(t, ok && m.HasHash)
-	require.NoError(t, f.Request(xsk.TxRequest{ID: uint64(m.Hash), Timestamp: true}))
-	again, ok := f.RxMetadata()
-	assert.True(t, ok, "Send overwrites it, not Request")
-	assert.Equal(t, m, again)
-	_, err = q.Send(frames)
-	require.NoError(t, err)
-	assert.EqualValues(t, m.Hash, stamps(t, q, 1)[0].ID)
-	_, err = far.Receive(frames)
-	require.NoError(t, err)
-	assert.Equal(t, 1, number(t, frames[0].Data))
-}
-
 func TestRequestsInUnalignedFramesWithMetadata(t *testing.T) {
 	if !hasTxMetadata(t) {
 		return
