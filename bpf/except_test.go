@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -76,11 +77,21 @@ func TestFilterKeepsManagement(t *testing.T) {
 		add("next to it", tcp, ported(tcp, 9, 8444), true)
 		add("in doubt: ssh cut short", tcp, ported(tcp, 9, 22)[:19], false)
 		add("GRE", 47, make([]byte, 8), true)
-		for kind, want := range map[byte]bool{132: true, 133: false, 135: false, 136: false, 137: false, 138: true, 128: true} {
-			add("ICMP", map[string]byte{"IPv4": 1, "IPv6": 58}[family], []byte{kind, 0, 0, 0, 0, 0, 0, 0}, want || family == "IPv4")
+		for kind, want := range map[byte]bool{
+			1: true, 2: false, 3: true, 128: true, 129: true, 130: false, 131: false, 132: false, // 2 is too big, 130 to 132 MLD
+			133: false, 135: false, 136: false, 137: false, 138: true, 142: true, 143: false, 144: true,
+		} {
+			message := []byte{kind, 0, 0, 0, 0, 0, 0, 0}
+			add(fmt.Sprint("ICMP ", kind), map[string]byte{"IPv4": 1, "IPv6": 58}[family], message, want || family == "IPv4")
+			add(fmt.Sprint("the other ICMP ", kind), map[string]byte{"IPv4": 58, "IPv6": 1}[family], message, true)
 		}
 	}
+	tooBig := []byte{3, 4, 0, 0, 0, 0, 5, 220}
 	samples = append(samples,
+		sample{"too big", packetOf("10.0.0.1", "10.0.0.2", 1, tooBig), false},
+		sample{"in doubt: too big, cut short", packetOf("10.0.0.1", "10.0.0.2", 1, tooBig[:7]), false},
+		sample{"unreachable port", packetOf("10.0.0.1", "10.0.0.2", 1, []byte{3, 3, 0, 0, 0, 0, 0, 0}), true},
+		sample{"ICMP 4 code 3", packetOf("10.0.0.1", "10.0.0.2", 1, []byte{4, 3, 0, 0, 0, 0, 0, 0}), true},
 		sample{"ARP", ethernet(0x0806, make([]byte, 28)), false},
 		sample{"ARP in a VLAN", ethernet(typeVLAN, tag(0x0806, make([]byte, 28))), false},
 		sample{"RARP", ethernet(0x8035, make([]byte, 28)), true},

@@ -39,6 +39,16 @@ import (
 // header is broken if it does not say its version, or says a length that cannot
 // be; lengths within UDP and TCP, and checksums, are not looked at.)
 //
+// Hosts are addresses that the sockets' program answers for, beside those of the
+// kernel on the same interface. A host gets what is sent to its address, as with
+// Destinations, and besides what a stack needs to be found: the ARP packets whose
+// target is the address, requests as well as answers to its own, and the
+// neighbour solicitations (ICMPv6 135) that ask for it, whatever group they are
+// sent to. What is for all hosts the kernel keeps, as a packet goes only one way:
+// other broadcast and multicast, router advertisements, and unasked-for ARP and
+// neighbour advertisements. KeepManagement goes before Hosts, and would keep
+// their ARP from them.
+//
 // A VLAN tag that the NIC has taken out of the packet is not seen; see the
 // package comment.
 type Filter struct {
@@ -54,6 +64,7 @@ type Filter struct {
 	Sources        []netip.Prefix // IPv4 and IPv6 source addresses
 	Destinations   []netip.Prefix // IPv4 and IPv6 destination addresses
 	Flows          []Flow         // source and destination together
+	Hosts          []netip.Addr   // whole hosts, for a TCP/IP stack in the program; see below
 
 	EtherTypes []uint16           // what comes behind the VLAN tags, from 0x0600 on: 0x88f7 PTP (ETH_P_*)
 	MACs       []net.HardwareAddr // destination MAC addresses, of 6 bytes
@@ -65,8 +76,10 @@ type Filter struct {
 
 	// KeepManagement is a ready exception, for a machine that is reached over the
 	// interface that it captures: ARP, IPv6 neighbour discovery (ICMPv6 133 to
-	// 137), TCP to port 22 (ssh), DNS answers (UDP and TCP from port 53), and DHCP
-	// answers (UDP to ports 68 and 546) stay with the kernel.
+	// 137) and multicast listener discovery (130 to 132, 143), what tells that a
+	// packet was too big for its path (ICMP 3 code 4, ICMPv6 2), TCP to port 22
+	// (ssh), DNS answers (UDP and TCP from port 53), and DHCP answers (UDP to ports
+	// 68 and 546) stay with the kernel.
 	KeepManagement bool
 
 	// ManagementPorts are UDP and TCP destination ports that KeepManagement
@@ -166,6 +179,14 @@ func (f *Filter) checkValues() error {
 			return err
 		}
 	}
+	for _, host := range f.Hosts {
+		switch {
+		case !host.IsValid():
+			return fmt.Errorf("Filter.Hosts has an address that is none (%v)", host)
+		case host.Is4In6() || host.Zone() != "":
+			return fmt.Errorf("the host %v is in no packet: IPv4 goes without ::ffff:, and IPv6 without zone", host)
+		}
+	}
 	for _, t := range f.EtherTypes {
 		switch {
 		case t < 0x600:
@@ -209,6 +230,7 @@ func (f Filter) clone() Filter {
 	f.Protocols = slices.Clone(f.Protocols)
 	f.Sources, f.Destinations = slices.Clone(f.Sources), slices.Clone(f.Destinations)
 	f.Flows = slices.Clone(f.Flows)
+	f.Hosts = slices.Clone(f.Hosts)
 	f.MACs = slices.Clone(f.MACs)
 	for i, mac := range f.MACs {
 		f.MACs[i] = slices.Clone(mac)

@@ -98,6 +98,9 @@ func (d dice) rules(n int) *bpf.Filter {
 		f.Flows = append(f.Flows, d.flow())
 	}
 	if chance() {
+		f.Hosts = some(d, 4, someAddresses)
+	}
+	if chance() {
 		f.EtherTypes = some(d, 2, someTypes)
 	}
 	if chance() {
@@ -132,8 +135,11 @@ func (d dice) packet() []byte {
 	version := []int{4, 6}[d.IntN(2)]
 	p := d.network(version, d.transport(version))
 	typ := map[int]uint16{4: typeIPv4, 6: typeIPv6}[version]
-	if d.IntN(10) == 0 {
+	switch d.IntN(20) {
+	case 0, 1:
 		typ = pick(d, someTypes)
+	case 2:
+		typ, p = 0x0806, d.arp()
 	}
 	for range pick(d, []int{0, 0, 0, 0, 1, 1, 2, 3}) {
 		p = append(be16(uint16(d.IntN(16))<<12|pick(d, someVLANs), typ), p...)
@@ -149,6 +155,11 @@ func (d dice) packet() []byte {
 	return p
 }
 
+func (d dice) arp() []byte {
+	p := append(be16(1, typeIPv4, 0x0604, 1+uint16(d.IntN(2))), make([]byte, 16)...)
+	return append(p, pick(d, someAddresses).AsSlice()...)
+}
+
 type segment struct {
 	protocol byte
 	bytes    []byte
@@ -160,12 +171,12 @@ func (d dice) transport(version int) segment {
 	case 0:
 		return segment{tcp, append(ports, make([]byte, 16+d.IntN(8))...)}
 	case 1:
-		icmp := append([]byte{pick(d, []byte{0, 3, 5, 8}), 0}, make([]byte, 6)...)
+		icmp := append([]byte{pick(d, []byte{0, 3, 5, 8}), pick(d, []byte{0, 4})}, make([]byte, 6)...)
 		if version == 4 {
 			return segment{1, icmp}
 		}
-		icmp[0] = byte(127 + d.IntN(12))
-		return segment{58, icmp}
+		icmp[0] = pick(d, []byte{1, 2, 3, 127, 128, 129, 130, 132, 133, 135, 136, 137, 138, 142, 143, 144, 135, 135})
+		return segment{58, append(icmp, pick(d, someAddresses).AsSlice()...)}
 	case 2:
 		return segment{pick(d, someProtocols), append(ports, make([]byte, d.IntN(20))...)}
 	}

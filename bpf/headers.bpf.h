@@ -57,6 +57,12 @@ static __always_inline bool ipv4(struct packet *p)
 	return true;
 }
 
+/* by_protocol is whether some rule asks for what is behind the IP header. */
+static __always_inline bool by_protocol(void)
+{
+	return config.used & (OF_PROTOCOL | RULE(FLOWS)) || config.nd;
+}
+
 static __always_inline bool extension(__u8 next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT;
@@ -78,7 +84,7 @@ __attribute__((noinline)) __u64 upper(struct xdp_md *ctx, __u32 offset, __u32 ne
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u64 fragment = 0;
 
-	if (!(config.used & (OF_PROTOCOL | RULE(FLOWS))))
+	if (!by_protocol())
 		return 0;
 	for (int i = 0; i < MAX_EXTS && !fragment; i++) {
 		if (!extension(next))
@@ -116,7 +122,7 @@ static __always_inline bool ipv6(struct xdp_md *ctx, struct packet *p)
 	p->left = bpf_ntohs(ip->payload_len);
 	p->transport = ip + 1;
 	p->protocol = ip->nexthdr;
-	if (config.used & (OF_PROTOCOL | RULE(FLOWS)) && extension(ip->nexthdr)) {
+	if (by_protocol() && extension(ip->nexthdr)) {
 		void *data = (void *)(long)ctx->data;
 		__u64 found = upper(ctx, p->transport - data, ip->nexthdr, p->left);
 		p->transport = data + (found & UPPER_OFFSET & 0x3fff);
@@ -126,6 +132,11 @@ static __always_inline bool ipv6(struct xdp_md *ctx, struct packet *p)
 	}
 	return true;
 }
+
+/* asked returns the hits of an address in the packet, as if it were sent there.
+ * Few packets ask, so it is a function; search.bpf.h has it. */
+#define ASKED_IPV6 (1 << 16)
+__u32 asked(struct xdp_md *ctx, __u32 offset);
 
 /* has is whether the transport header is there. */
 static __always_inline bool has(struct packet *p, __u32 size)
@@ -147,21 +158,58 @@ static __always_inline void ports(struct packet *p, enum rule destination, enum 
 		p->numbers |= numbers[bpf_ntohs(h->source)] & NUMBER(source);
 }
 
-static __always_inline void icmp(struct packet *p, __u8 request, __u8 reply)
+static __always_inline void icmp(struct packet *p)
 {
-	__u8 type = *(__u8 *)p->transport;
+	__u8 *h = p->transport, type = h[0];
 
-	if (type == request || type == reply)
+	if (type == 8 || type == 0)
 		p->hits |= BOTH(PING);
-	/* Neighbour discovery, router discovery too, and redirects. */
-	if (p->version == 6 && type >= 133 && type <= 137)
+	/* A packet of the host's was too big for its path. */
+	if (type == 3 && h[1] == 4)
 		p->hits |= EXCEPTION(MANAGEMENT);
 }
 
-static __always_inline void transport(struct packet *p)
+static __always_inline void icmp6(struct xdp_md *ctx, struct packet *p)
+{
+	__u8 type = *(__u8 *)p->transport;
+
+	if (type == 128 || type == 129)
+		p->hits |= BOTH(PING);
+	/* Too big for its path; the listeners of multicast groups; neighbour and
+	 * router discovery, and redirects; listeners, version 2. */
+	if (type == 2 || (type >= 130 && type <= 137) || type == 143)
+		p->hits |= EXCEPTION(MANAGEMENT);
+	if (config.nd && type == 135) { /* who has the address behind 8 bytes? */
+		if (has(p, 24))
+			p->hits |= asked(ctx, (p->transport + 8 - (void *)(long)ctx->data) | ASKED_IPV6) & config.nd;
+		else
+			p->unsure |= config.nd >> 16;
+	}
+}
+
+struct arp_header {
+	__be16 hardware, protocol;
+	__u8 hardware_size, protocol_size;
+	__be16 operation;
+	__u8 sender[6], sender_ip[4], target[6], target_ip[4];
+};
+
+/* arp looks for the address that the packet asks for; an answer has that of who
+ * asked there. */
+static __always_inline void arp(struct xdp_md *ctx, struct packet *p)
+{
+	struct arp_header *h = p->ip;
+
+	if ((void *)(h + 1) > p->end)
+		p->unsure |= config.arp >> 16;
+	else if (h->protocol == bpf_htons(ETH_P_IP) && h->hardware_size == 6 && h->protocol_size == 4)
+		p->hits |= asked(ctx, (void *)h->target_ip - (void *)(long)ctx->data) & config.arp;
+}
+
+static __always_inline void transport(struct xdp_md *ctx, struct packet *p)
 {
 	if (p->protocol == NO_PROTOCOL) {
-		p->unsure |= OF_PROTOCOL;
+		p->unsure |= OF_PROTOCOL | config.nd >> 16;
 		return;
 	}
 	if (config.used & RULE(PROTOCOLS)) {
@@ -186,16 +234,16 @@ static __always_inline void transport(struct packet *p)
 		if (!(config.used & OF_ICMP))
 			return;
 		if (has(p, 8))
-			icmp(p, 8, 0);
+			icmp(p);
 		else
 			p->unsure |= OF_ICMP;
 	} else if (p->protocol == IPPROTO_ICMPV6 && p->version == 6) {
-		if (!(config.used & OF_ICMP6))
+		if (!(config.used & OF_ICMP6) && !config.nd)
 			return;
 		if (has(p, 8))
-			icmp(p, 128, 129);
+			icmp6(ctx, p);
 		else
-			p->unsure |= OF_ICMP6;
+			p->unsure |= OF_ICMP6 | config.nd >> 16;
 	}
 }
 
@@ -249,11 +297,13 @@ static __always_inline void network(struct xdp_md *ctx, struct packet *p, struct
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
 		good = ipv6(ctx, p);
 	} else {
+		if (config.arp && type == bpf_htons(ETH_P_ARP))
+			arp(ctx, p);
 		p->ip = 0;
 		return;
 	}
 	if (good) {
-		transport(p);
+		transport(ctx, p);
 	} else {
 		p->unsure = OF_IP;
 		p->ip = 0;

@@ -46,7 +46,7 @@ static __always_inline __u32 judge(struct xdp_md *ctx)
 	p.hits &= config.rules | config.exceptions << 16 | EXCEPTION(UNSURE);
 	if (config.used & SEARCHED) {
 		/* Is it decided yet, and what it counts for? */
-		if (p.hits & 0xffff ? p.hits >> 16 & BEFORE_SEARCHED || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
+		if (p.hits & (BEFORE_SEARCHED | RULE(ALL)) ? p.hits >> 16 & BEFORE_SEARCHED || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
 			return p.hits;
 		__u32 where = (p.ip ? p.ip - data : 0) | (p.version == 6 ? AT_IPV6 : 0) | (p.ported ? AT_PORTED : 0) | p.protocol << 16;
 		__u32 ports = p.source_port | (__u32)p.destination_port << 16;

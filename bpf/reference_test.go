@@ -43,8 +43,9 @@ type headers struct {
 	mac  net.HardwareAddr
 	vlan []uint16
 
-	tagged bool // the last tag is seen
-	typ    uint16
+	tagged  bool // the last tag is seen
+	typ     uint16
+	network []byte // what is behind it
 
 	version             int // 4, 6; 0: no IP; -1: a broken header
 	source, destination netip.Addr
@@ -72,6 +73,7 @@ func dissect(b []byte) *headers {
 	if h.tagged = !isTag(h.typ); !h.tagged {
 		return h
 	}
+	h.network = b
 	switch h.typ {
 	case typeIPv4:
 		h.version = broken
@@ -190,6 +192,32 @@ func (h *headers) flow(f bpf.Flow) answer {
 	return result
 }
 
+// host is what is sent to the hosts, and what asks for them.
+func (h *headers) host(hosts []netip.Addr) answer {
+	switch {
+	case !h.tagged || h.version == broken:
+		return unsure
+	case h.typ == 0x0806:
+		switch {
+		case !slices.ContainsFunc(hosts, netip.Addr.Is4):
+			return no
+		case len(h.network) < 28:
+			return unsure
+		case !bytes.Equal(h.network[2:6], []byte{8, 0, 6, 4}):
+			return no
+		}
+		return answerOf(slices.Contains(hosts, netip.AddrFrom4([4]byte(h.network[24:]))))
+	case slices.Contains(hosts, h.destination):
+		return yes
+	case !slices.ContainsFunc(hosts, netip.Addr.Is6):
+		return no
+	}
+	if solicits := h.icmp(6, 58, 135, 135); solicits != yes {
+		return solicits
+	}
+	return h.field(6, 58, 24, func(header []byte) bool { return slices.Contains(hosts, netip.AddrFrom16([16]byte(header[8:]))) })
+}
+
 // any is the surest answer of the rules.
 func (h *headers) any(f *bpf.Filter) answer {
 	result := no
@@ -214,6 +242,7 @@ func (h *headers) any(f *bpf.Filter) answer {
 	})
 	rule(true, func() answer { return h.address(h.source, f.Sources) })
 	rule(true, func() answer { return h.address(h.destination, f.Destinations) })
+	rule(len(f.Hosts) > 0, func() answer { return h.host(f.Hosts) })
 	for _, flow := range f.Flows {
 		rule(true, func() answer { return h.flow(flow) })
 	}
@@ -241,7 +270,8 @@ func (h *headers) management(ports []uint16) answer {
 		arp = answerOf(h.typ == 0x0806)
 	}
 	return max(arp,
-		h.icmp(6, 58, 133, 137),
+		h.icmp(6, 58, 130, 137), h.icmp(6, 58, 143, 143), h.icmp(6, 58, 2, 2),
+		h.field(4, 1, 8, func(header []byte) bool { return header[0] == 3 && header[1] == 4 }),
 		h.port(tcp, 2, append([]uint16{22}, ports...)),
 		h.port(udp, 2, append([]uint16{68, 546}, ports...)),
 		h.port(tcp, 0, []uint16{53}),

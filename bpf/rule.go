@@ -19,10 +19,11 @@ const (
 	rulePing
 	ruleProtocols
 	ruleVLAN
-	ruleMACs // up to ruleDestinations they take a search, in this order
+	ruleMACs // up to ruleHosts they take a search, in this order
 	ruleSources
 	ruleFlows
 	ruleDestinations
+	ruleHosts
 	ruleAll
 	ruleManagement // an exception only, as is the last
 	ruleUnsure     // an exception could not be ruled out
@@ -31,7 +32,7 @@ const (
 
 var ruleNames = [rules]string{
 	"UDPPorts", "UDPSourcePorts", "TCPPorts", "TCPSourcePorts", "EtherTypes", "Ping", "Protocols", "VLAN",
-	"MACs", "Sources", "Flows", "Destinations", "All", "KeepManagement", "Except (in doubt)",
+	"MACs", "Sources", "Flows", "Destinations", "Hosts", "All", "KeepManagement", "Except (in doubt)",
 }
 
 // String is the name of the field.
@@ -72,6 +73,7 @@ func (f *Filter) rules() ruleSet {
 		ruleVLAN:           f.VLAN != 0,
 		ruleSources:        len(f.Sources) > 0,
 		ruleDestinations:   len(f.Destinations) > 0,
+		ruleHosts:          len(f.Hosts) > 0,
 		ruleMACs:           len(f.MACs) > 0,
 		ruleFlows:          len(f.Flows) > 0,
 	} {

@@ -14,10 +14,11 @@ enum rule {
 	PING,
 	PROTOCOLS,
 	VLAN,
-	MACS, /* from here to DESTINATIONS in the order of search() */
+	MACS, /* from here to HOSTS in the order of search() */
 	SOURCES,
 	FLOWS,
 	DESTINATIONS,
+	HOSTS,
 	ALL,
 	MANAGEMENT,
 	UNSURE,
@@ -29,13 +30,13 @@ enum rule {
 /* Sets of rules that need the same header. */
 #define OF_UDP (RULE(UDP_PORTS) | RULE(UDP_SOURCE_PORTS) | RULE(MANAGEMENT))
 #define OF_TCP (RULE(TCP_PORTS) | RULE(TCP_SOURCE_PORTS) | RULE(MANAGEMENT))
-#define OF_ICMP RULE(PING)
+#define OF_ICMP (RULE(PING) | RULE(MANAGEMENT))
 #define OF_ICMP6 (RULE(PING) | RULE(MANAGEMENT))
 #define OF_PROTOCOL (OF_UDP | OF_TCP | OF_ICMP6 | RULE(PROTOCOLS))
-#define OF_IP (OF_PROTOCOL | RULE(SOURCES) | RULE(DESTINATIONS) | RULE(FLOWS))
+#define OF_IP (OF_PROTOCOL | RULE(SOURCES) | RULE(DESTINATIONS) | RULE(FLOWS) | RULE(HOSTS))
 #define OF_TYPE (OF_IP | RULE(ETHERTYPES))
 #define OF_TAG (OF_TYPE | RULE(VLAN))
-#define SEARCHED (RULE(MACS) | RULE(SOURCES) | RULE(FLOWS) | RULE(DESTINATIONS))
+#define SEARCHED (RULE(MACS) | RULE(SOURCES) | RULE(FLOWS) | RULE(DESTINATIONS) | RULE(HOSTS))
 #define BEFORE_SEARCHED (RULE(MACS) - 1) /* they count first */
 
 /* The filter. bpf.Attach sets it before the program is loaded; from then on it
@@ -47,6 +48,7 @@ const volatile struct {
 	__u32 parse;             /* not 0: packets have to be looked at */
 	__u32 top4, top6, top_mac; /* the first step of the searches, see find; 0: no table */
 	__u32 flow_shapes;       /* see flow() */
+	__u32 arp, nd;           /* BOTH(HOSTS), as far as there are IPv4 and IPv6 ones */
 	__u32 vlan, no_vlan;     /* VLAN and Except.VLAN; 0: none */
 	__u32 dry_run;           /* answer XDP_REDIRECT for a match, but do nothing */
 } config;

@@ -56,6 +56,18 @@ static __always_inline __u32 find_mac(__u8 *a)
 	return find(&macs, forget(0), config.top_mac, (__u64)a[0] << 40 | (__u64)a[1] << 32 | (__u64)a[2] << 24 | a[3] << 16 | end);
 }
 
+__attribute__((noinline)) __u32 asked(struct xdp_md *ctx, __u32 offset)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *address = data + (offset & 0x3fff);
+
+	if (config.nd && offset & ASKED_IPV6 && address + sizeof(struct in6_addr) <= end)
+		return find6(address);
+	if (config.arp && !(offset & ASKED_IPV6) && address + sizeof(__be32) <= end)
+		return find4(*(__be32 *)address);
+	return 0;
+}
+
 /* What search is told of a packet. */
 #define AT_IP 0xff /* the IP header's offset, 0 without */
 #define AT_PORTED (1 << 8)
@@ -118,8 +130,8 @@ static __always_inline __u32 search4(struct iphdr *ip, __u32 where, __u32 ports)
 			hits |= flow(&key, where, ports);
 		}
 	}
-	if (config.used & RULE(DESTINATIONS) && more(hits))
-		hits |= find4(ip->daddr) & BOTH(DESTINATIONS);
+	if (config.used & (RULE(DESTINATIONS) | RULE(HOSTS)) && more(hits))
+		hits |= find4(ip->daddr) & (BOTH(DESTINATIONS) | BOTH(HOSTS));
 	return hits;
 }
 
@@ -137,8 +149,8 @@ static __always_inline __u32 search6(struct ipv6hdr *ip, __u32 where, __u32 port
 			hits |= flow(&key, where, ports);
 		}
 	}
-	if (config.used & RULE(DESTINATIONS) && more(hits))
-		hits |= find6(&ip->daddr) & BOTH(DESTINATIONS);
+	if (config.used & (RULE(DESTINATIONS) | RULE(HOSTS)) && more(hits))
+		hits |= find6(&ip->daddr) & (BOTH(DESTINATIONS) | BOTH(HOSTS));
 	return hits;
 }
 

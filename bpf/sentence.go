@@ -62,6 +62,7 @@ func (f *Filter) phrases() []string {
 	add(phrase("protocol", f.Protocols, protocolName))
 	add(phrase("source", f.Sources, netip.Prefix.String))
 	add(phrase("destination", f.Destinations, netip.Prefix.String))
+	add(phrase("host", f.Hosts, netip.Addr.String))
 	add(phrase("flow", f.Flows, Flow.String))
 	add(phrase("EtherType", f.EtherTypes, func(t uint16) string { return fmt.Sprintf("%#04x", t) }))
 	add(phrase("MAC", f.MACs, net.HardwareAddr.String))

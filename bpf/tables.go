@@ -41,6 +41,7 @@ type config struct {
 	Parse                   uint32
 	Top4, Top6, TopMAC      uint32
 	FlowShapes              uint32
+	ARP, ND                 uint32
 	VLAN, NoVLAN            uint32
 	DryRun                  uint32
 }
@@ -84,6 +85,13 @@ func newTables(f *Filter, dryRun bool) *tables {
 			}
 		}
 		t.setFlows(f.Flows, s)
+		for _, host := range f.Hosts {
+			if host.Is4() {
+				c.ARP |= s.hit(ruleHosts)
+			} else {
+				c.ND |= s.hit(ruleHosts)
+			}
+		}
 	}
 	add(f, ofRules)
 	c.VLAN = uint32(f.VLAN)
@@ -225,7 +233,7 @@ type prefix struct {
 	hits      uint32
 }
 
-// addressPrefixes are those of Sources, Destinations and Flows; the source of a
+// addressPrefixes are those of Sources, Destinations, Hosts and Flows; the source of a
 // flow is marked, whichever side it is on, as worth a look.
 func addressPrefixes(f *Filter, s side) []prefix {
 	var all []prefix
@@ -247,9 +255,12 @@ func addressPrefixes(f *Filter, s side) []prefix {
 	for _, p := range f.Destinations {
 		add(p, s.hit(ruleDestinations))
 	}
+	single := func(a netip.Addr, hits uint32) { add(netip.PrefixFrom(a, a.BitLen()), hits) }
+	for _, host := range f.Hosts {
+		single(host, s.hit(ruleHosts))
+	}
 	for _, flow := range f.Flows {
-		source := flow.Source.Addr()
-		add(netip.PrefixFrom(source, source.BitLen()), ofRules.hit(ruleFlows))
+		single(flow.Source.Addr(), ofRules.hit(ruleFlows))
 	}
 	return all
 }

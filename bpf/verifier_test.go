@@ -27,6 +27,7 @@ var parts = []func(*bpf.Filter){
 	func(f *bpf.Filter) { f.Sources = []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} },
 	func(f *bpf.Filter) { f.Destinations = []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} },
 	func(f *bpf.Filter) { f.Flows = flows },
+	func(f *bpf.Filter) { f.Hosts = addresses("10.0.0.1", "2001:db8::1") },
 	func(f *bpf.Filter) { f.EtherTypes = []uint16{0x88f7} },
 	func(f *bpf.Filter) { f.MACs = someMACs[:2] },
 	func(f *bpf.Filter) { f.VLAN = 42 },
@@ -90,8 +91,10 @@ func TestFilterVerifies(t *testing.T) {
 	combinations(every)
 	for _, p := range []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} { // one family alone
 		f := combine(every)
-		f.Sources, f.Destinations, f.Flows = []netip.Prefix{p}, []netip.Prefix{p}, nil
+		f.Sources, f.Destinations, f.Flows, f.Hosts = []netip.Prefix{p}, []netip.Prefix{p}, nil, []netip.Addr{p.Addr()}
 		try(f)
+		try(&bpf.Filter{Hosts: f.Hosts})
+		try(&bpf.Filter{All: true, Except: &bpf.Filter{Hosts: f.Hosts}})
 		try(&bpf.Filter{Sources: []netip.Prefix{p}})
 		try(&bpf.Filter{All: true, Except: &bpf.Filter{Destinations: []netip.Prefix{p}}, KeepManagement: true})
 	}
