@@ -2,7 +2,9 @@ package split_test
 
 import (
 	"encoding/binary"
+	"flag"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,7 +18,15 @@ import (
 	"github.com/go-xsk/xsk/split"
 )
 
-func TestMain(m *testing.M) { testns.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testns.Inside() {
+		// An Example cannot skip itself, and eth0 here would be the machine's own.
+		skip := flag.Lookup("test.skip").Value
+		_ = skip.Set(strings.TrimSuffix("^Example|"+skip.String(), "|"))
+	}
+	testns.Main(m, plug)
+}
 
 // inEachMode runs f in generic and in native mode.
 func inEachMode(t *testing.T, f func(t *testing.T, mode bpf.Mode)) {

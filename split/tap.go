@@ -23,8 +23,10 @@ type Tap struct {
 }
 
 // NewTap makes a Tap for a program that receives by itself, and calls Copy for what
-// it has received, or sends. The frames are of q's Umem, Depth and what is lent or kept; the Tap is to be
-// closed before q. Errors wrap EINVAL for a Depth that q's Umem has no frames for.
+// it has received, or sends. The copies are in frames of q's Umem, which the Tap's
+// Send sends out of q: a Queue other than the one that is watched makes a mirror.
+// Close the Tap before q. Errors wrap EINVAL when twice the Depth is more than the
+// frames of q's Umem that are not for receiving.
 func NewTap(q *xsk.Queue, o *Options) (*Tap, error) {
 	c := complete(o)
 	s, err := New(q)

@@ -100,6 +100,42 @@ func TestATapBesideAProgramsOwnLoop(t *testing.T) {
 	})
 }
 
+// The copies of a Tap on one Queue of what another one receives go out of the one.
+func TestATapMirrorsToAnotherInterface(t *testing.T) {
+	inEachMode(t, func(t *testing.T, mode bpf.Mode) {
+		watched, mirror := newLink(t, mode, 1, xsk.Config{}), newLink(t, mode, 1, xsk.Config{})
+		tap, err := split.NewTap(mirror.near[0], nil)
+		require.NoError(t, err)
+		frames, copies, seen := make([]xsk.Frame, 64), make([]xsk.Frame, 64), make([]xsk.Frame, 64)
+		for round := range 50 {
+			watched.send(t, 0, make([]flow, 20)...)
+			for got := 0; got < 20; {
+				n, err := watched.near[0].Receive(frames)
+				require.NoError(t, err)
+				tap.Copy(frames[:n])
+				k, err := tap.Receive(copies)
+				require.NoError(t, err)
+				require.Equal(t, n, k)
+				_, err = tap.Send(copies[:k])
+				require.NoError(t, err)
+				for k > 0 {
+					m, err := mirror.far[0].Receive(seen)
+					require.NoError(t, err)
+					for i := range seen[:m] {
+						_, number := parse(t, seen[i].Data)
+						require.Equal(t, 20*round+got+i, number)
+					}
+					got += m
+					k -= m
+				}
+			}
+		}
+		require.NoError(t, tap.Close())
+		watched.settled(t)
+		mirror.settled(t)
+	})
+}
+
 // A Tap on several Queues takes copies from all of them at once.
 func TestATapCopiesOfFourQueues(t *testing.T) {
 	l := newLink(t, bpf.Native, 4, xsk.Config{})
