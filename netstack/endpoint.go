@@ -35,6 +35,7 @@ type Endpoint struct {
 	to        atomic.Pointer[stack.NetworkDispatcher]
 	verifying verifying
 	counts    counters
+	acks      acks
 
 	start     sync.Once
 	receivers sync.WaitGroup

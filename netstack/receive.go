@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	gsync "gvisor.dev/gvisor/pkg/sync"
@@ -38,22 +39,56 @@ func newReceiver(e *Endpoint, port Port) *receiver {
 	return r
 }
 
+// spinTime is how long a receiver looks for more before it sleeps, while packets come
+// one by one: a program's answer brings the next request, and to sleep and be woken
+// takes longer than that. It gives up doing so when it was in vain.
+const spinTime = 50 * time.Microsecond
+
 // receive goes on until the Port is closed, or fails for good.
 func (r *receiver) receive() {
+	var luck int
 	for {
 		n, err := r.port.Receive(r.frames)
-		if err != nil {
-			if r.e.receiveFailed(err) {
-				return
+		r.e.acks.awake.Add(1)
+		for err == nil && n > 0 {
+			few := n <= fewPackets
+			if r.burst(r.frames[:n]) > 0 {
+				// Those whom this made ready run now, here, where the packets are in the
+				// cache: waking another processor takes longer than the work.
+				gsync.Goyield()
 			}
-			continue
+			n = 0
+			if !few {
+				break
+			}
+			if luck > -8 {
+				n, err = r.spin()
+				if n > 0 {
+					luck = min(luck+1, 8)
+				} else {
+					luck--
+				}
+			} else {
+				luck++
+			}
+			r.e.letGo()
 		}
-		if r.burst(r.frames[:n]) > 0 {
-			// Those whom this made ready run now, here, where the packets are in the
-			// cache: waking another processor takes longer than the work.
-			gsync.Goyield()
+		r.e.acks.awake.Add(-1)
+		r.e.letGo()
+		if err != nil && r.e.receiveFailed(err) {
+			return
 		}
 	}
+}
+
+const fewPackets = 4
+
+func (r *receiver) spin() (n int, err error) {
+	for start := time.Now(); n == 0 && err == nil && time.Since(start) < spinTime; {
+		gsync.Goyield()
+		n, err = r.port.TryReceive(r.frames)
+	}
+	return n, err
 }
 
 // burst gives packets to the stack, and returns how many that made.

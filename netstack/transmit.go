@@ -19,6 +19,7 @@ type sender struct {
 	frames []xsk.Frame // empty ones
 	ready  []xsk.Frame // packets, to be sent
 	frags  []xsk.Frame // of packets in ready
+	old    []*stack.PacketBuffer
 	source source
 	cutter cutter
 }
@@ -38,21 +39,53 @@ var senders = sync.Pool{New: func() any {
 func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	e.sending.RLock()
 	defer e.sending.RUnlock()
-	s := senders.Get().(*sender)
-	s.e = e
+	s := e.sender()
 	all := pkts.AsSlice()
 	for _, pkt := range all {
-		if port := e.portOf(pkt); port != s.port {
-			s.finish()
-			s.port = port
+		var held bool
+		held, s.old = e.acks.hold(pkt, s.old[:0])
+		for _, before := range s.old {
+			s.send(before)
+			before.DecRef()
 		}
-		s.write(pkt)
+		if !held {
+			s.send(pkt)
+		}
 	}
 	s.finish()
-	s.e, s.port = nil, nil
-	senders.Put(s)
 	e.counts.txTaken.Add(uint64(len(all)))
 	return len(all), nil
+}
+
+// letGo sends the acknowledgments that were held.
+func (e *Endpoint) letGo() {
+	if e.acks.some.Load() == 0 {
+		return
+	}
+	e.sending.RLock()
+	defer e.sending.RUnlock()
+	s := e.sender()
+	s.old = e.acks.take(s.old[:0])
+	for _, pkt := range s.old {
+		s.send(pkt)
+		pkt.DecRef()
+	}
+	s.finish()
+}
+
+func (e *Endpoint) sender() *sender {
+	s := senders.Get().(*sender)
+	s.e = e
+	return s
+}
+
+// send sends a packet of the stack by the Port of its flow.
+func (s *sender) send(pkt *stack.PacketBuffer) {
+	if port := s.e.portOf(pkt); port != s.port {
+		s.giveUp()
+		s.port = port
+	}
+	s.write(pkt)
 }
 
 // portOf chooses the Port by the flow.
@@ -188,11 +221,18 @@ func (s *sender) flush() {
 	s.ready, s.frags = s.ready[:0], s.frags[:0]
 }
 
-// finish is flush, and gives back what was not needed.
-func (s *sender) finish() {
+// giveUp is flush, and frees what was not needed.
+func (s *sender) giveUp() {
 	s.flush()
 	xsk.Free(s.frames)
 	s.frames = s.frames[:0]
+}
+
+// finish ends the work of a sender, which others use then.
+func (s *sender) finish() {
+	s.giveUp()
+	s.e, s.port, s.source = nil, nil, source{}
+	senders.Put(s)
 }
 
 // A source is the bytes of a packet of the stack, in the order in which they go out.
