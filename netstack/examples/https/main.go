@@ -108,7 +108,7 @@ func serve(ctx context.Context, network cmdline.Network, o *options) error {
 func handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "This page came over %s and %s, on AF_XDP, to %s.\n", r.Proto, tls.VersionName(r.TLS.Version), r.RemoteAddr)
+		fmt.Fprintf(w, "This page came over %s and %s to %s.\n", r.Proto, tls.VersionName(r.TLS.Version), r.RemoteAddr)
 	})
 	mux.HandleFunc("GET /bytes/{n}", func(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.ParseInt(r.PathValue("n"), 10, 64)

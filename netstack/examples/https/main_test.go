@@ -79,7 +79,7 @@ func TestCurlVerifiesThePage(t *testing.T) {
 			certificate := start(t, here, &cmdline.Options{Interface: p.Near, Addresses: []netip.Prefix{ours}, Mode: mode, Port: 443})
 			said, err := curl(t, p, "--cacert", certificate, "https://192.0.2.10/")
 			require.NoError(t, err)
-			assert.Regexp(t, `^This page came over HTTP/2.0 and TLS 1.3, on AF_XDP, to 192.0.2.2:\d+.\n$`, string(said))
+			assert.Regexp(t, `^This page came over HTTP/2.0 and TLS 1.3 to 192.0.2.2:\d+.\n$`, string(said))
 
 			said, err = curl(t, p, "--cacert", certificate, "https://192.0.2.10/bytes/5000000")
 			require.NoError(t, err)

@@ -33,14 +33,17 @@ type load struct {
 // have megabytes under way, and have to send some of them again.
 const patience = 20 * time.Second
 
-// work loads the server until turn ends, and waits until all has arrived.
-func (c *client) work(turn context.Context) (*result, error) {
+// work loads the server until turn ends, or for some time, and waits until all has
+// arrived.
+func (c *client) work(turn context.Context, limit time.Duration) (*result, error) {
 	before, err := c.usages()
 	if err != nil {
 		return nil, err
 	}
 	r := &result{}
 	began := time.Now()
+	turn, cancel := context.WithTimeout(turn, limit)
+	defer cancel()
 	var wg sync.WaitGroup
 	var mu sync.Mutex // r
 	errs := make([]error, c.load.streams)
@@ -118,10 +121,10 @@ func (c *client) talk(turn context.Context, stream uint64) (*result, error) {
 	return r, nil
 }
 
-// pour writes until the turn ends, and compares what arrived.
+// pour writes until the turn ends, once at least, and compares what arrived.
 func (c *client) pour(turn context.Context, conn net.Conn, stream uint64) (*result, error) {
 	sent, pattern := newSample(), newPattern(stream, c.load.size)
-	for turn.Err() == nil {
+	for sent.bytes == 0 || turn.Err() == nil {
 		n, err := conn.Write(pattern.next(c.load.size))
 		sent.add(pattern.next(n))
 		pattern.skip(n)
@@ -147,11 +150,12 @@ func (c *client) pour(turn context.Context, conn net.Conn, stream uint64) (*resu
 	return r, nil
 }
 
-// travel sends requests, each when the reply to the one before is there.
+// travel sends requests, each when the reply to the one before is there; one at
+// least.
 func (c *client) travel(turn context.Context, conn net.Conn) (*result, error) {
 	r := &result{trips: make([]time.Duration, 0, 1<<16)}
 	request, reply := newPattern(0, tripSize), make([]byte, tripSize)
-	for turn.Err() == nil {
+	for r.bytes == 0 || turn.Err() == nil {
 		p := request.next(tripSize)
 		began := time.Now()
 		if _, err := conn.Write(p); err != nil {

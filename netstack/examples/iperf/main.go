@@ -146,9 +146,7 @@ func run(ctx context.Context, o *options) (err error) {
 	if o.turns {
 		return c.takeTurns(ctx, os.Stdin, os.Stdout)
 	}
-	turn, cancel := context.WithTimeout(ctx, o.time)
-	defer cancel()
-	r, err := c.work(turn)
+	r, err := c.work(ctx, o.time)
 	if err != nil {
 		return err
 	}

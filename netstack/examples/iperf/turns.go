@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 )
 
 // takeTurns works between "start" and "stop", which the benchmark writes, and
@@ -34,7 +35,7 @@ func (c *client) takeTurns(ctx context.Context, in io.Reader, out io.Writer) err
 				defer stop()
 				<-lines // "stop", or the end
 			}()
-			r, err := c.work(turn)
+			r, err := c.work(turn, time.Hour)
 			stop()
 			if err != nil {
 				return err
