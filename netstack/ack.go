@@ -12,8 +12,8 @@ import (
 // taken from a burst at once, and a moment later the program answers, with a packet
 // that acknowledges the same: half of all packets of a program that answers
 // requests say nothing. So one waits here while a receiving goroutine is awake,
-// which lets it go before it sleeps, after its next burst at the latest; or until
-// a packet of its connection makes it needless.
+// which lets it go before it looks for packets again, unless a packet of its
+// connection has made it needless by then.
 type acks struct {
 	awake atomic.Int32 // receiving goroutines that will let go
 	some  atomic.Int32 // how many are held

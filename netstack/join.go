@@ -24,17 +24,14 @@ type joiner struct {
 type run struct {
 	first, last int16
 	count       int16
-	size        int // of the whole, with the headers of the first
+	payload     int // bytes of all
 }
 
 const (
 	flowSlots = 256
 	maxBurst  = 256 // packets that are received at a time
 
-	// What becomes one packet is at most as long as gVisor's largest pooled buffer.
-	maxJoined = 1 << 16
-	// longestIP is the most that an IP header can say.
-	longestIP = 1<<16 - 1
+	longestIP = 1<<16 - 1 // the most that an IP header can say
 )
 
 func (j *joiner) init() {
@@ -57,7 +54,7 @@ func (j *joiner) reset() {
 func (j *joiner) add(i int, heads [][]byte, packets []packet) {
 	p := &packets[i]
 	j.next[i] = -1
-	alone := run{first: int16(i), last: int16(i), count: 1, size: p.size}
+	alone := run{first: int16(i), last: int16(i), count: 1, payload: p.size - p.payload}
 	if !p.tcp {
 		j.runs = append(j.runs, alone)
 		return
@@ -70,10 +67,10 @@ func (j *joiner) add(i int, heads [][]byte, packets []packet) {
 		r := &j.runs[*slot]
 		before, base := &packets[r.last], &packets[r.first]
 		whole := base.size - base.payload
-		if joinable && data <= whole && r.size+data <= maxJoined && r.size+data-ethernet <= longestIP &&
+		if joinable && data <= whole && base.payload-ethernet+r.payload+data <= longestIP &&
 			continues(heads[r.first], heads[r.last], heads[i], base, before, p) {
 			j.next[r.last] = int16(i)
-			r.last, r.size = int16(i), r.size+data
+			r.last, r.payload = int16(i), r.payload+data
 			r.count++
 			if data < whole || flags&(header.TCPFlagPsh|header.TCPFlagFin) != 0 {
 				*slot = -1

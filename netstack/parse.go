@@ -14,7 +14,7 @@ type packet struct {
 	size    int  // without padding
 	l4      int  // where the transport header begins, if check is set
 	end     int  // where what its checksum covers ends
-	payload int  // where TCP's payload begins
+	payload int  // where the headers end; for others than TCP and UDP, the first part
 	addrs   int  // where the IP addresses begin
 	addrLen int  // of both
 	check   bool // there is a checksum over what begins at l4
@@ -52,7 +52,7 @@ func (p *packet) parse(head []byte, size int, mac *[6]byte) verdict {
 	if head[0]&1 == 0 && *(*[6]byte)(head) != *mac {
 		return unwanted
 	}
-	*p = packet{size: size, proto: tcpip.NetworkProtocolNumber(binary.BigEndian.Uint16(head[12:]))}
+	*p = packet{size: size, payload: min(size, len(head)), proto: tcpip.NetworkProtocolNumber(binary.BigEndian.Uint16(head[12:]))}
 	switch p.proto {
 	case header.IPv4ProtocolNumber:
 		return p.parseIPv4(head)
@@ -76,7 +76,7 @@ func (p *packet) parseIPv4(head []byte) verdict {
 	if !sumOf(ip[:length]).valid() {
 		return bad
 	}
-	p.size = ethernet + total
+	p.size, p.payload = ethernet+total, min(ethernet+total, len(head))
 	p.addrs, p.addrLen = ethernet+12, 8
 	if binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 {
 		p.piece = true
@@ -97,7 +97,7 @@ func (p *packet) parseIPv6(head []byte) verdict {
 	if ethernet+total > p.size {
 		return bad
 	}
-	p.size = ethernet + total
+	p.size, p.payload = ethernet+total, min(ethernet+total, len(head))
 	p.addrs, p.addrLen = ethernet+8, 32
 	next, at := ip[6], ethernet+header.IPv6MinimumSize
 	for range maxExtensions {
@@ -171,6 +171,7 @@ func (p *packet) parseTransport(head []byte, at int, protocol uint8, plain bool)
 		if length < header.UDPMinimumSize || at+length > p.size {
 			return bad
 		}
+		p.payload = at + header.UDPMinimumSize
 		if l4[6]|l4[7] == 0 {
 			if p.proto == header.IPv6ProtocolNumber {
 				return bad

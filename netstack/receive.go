@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	gsync "gvisor.dev/gvisor/pkg/sync"
@@ -39,56 +38,27 @@ func newReceiver(e *Endpoint, port Port) *receiver {
 	return r
 }
 
-// spinTime is how long a receiver looks for more before it sleeps, while packets come
-// one by one: a program's answer brings the next request, and to sleep and be woken
-// takes longer than that. It gives up doing so when it was in vain.
-const spinTime = 50 * time.Microsecond
-
 // receive goes on until the Port is closed, or fails for good.
 func (r *receiver) receive() {
-	var luck int
 	for {
 		n, err := r.port.Receive(r.frames)
+		if err != nil {
+			if r.e.receiveFailed(err) {
+				return
+			}
+			continue
+		}
 		r.e.acks.awake.Add(1)
-		for err == nil && n > 0 {
-			few := n <= fewPackets
-			if r.burst(r.frames[:n]) > 0 {
-				// Those whom this made ready run now, here, where the packets are in the
-				// cache: waking another processor takes longer than the work.
-				gsync.Goyield()
-			}
-			n = 0
-			if !few {
-				break
-			}
-			if luck > -8 {
-				n, err = r.spin()
-				if n > 0 {
-					luck = min(luck+1, 8)
-				} else {
-					luck--
-				}
-			} else {
-				luck++
-			}
-			r.e.letGo()
+		if r.burst(r.frames[:n]) > 0 {
+			// Those whom this made ready run now, here, where the packets are in the
+			// cache: another processor would have to be woken for them, which takes
+			// longer than their work. To look for more meanwhile does not pay, either:
+			// it takes the processor from who is to send it.
+			gsync.Goyield()
 		}
 		r.e.acks.awake.Add(-1)
 		r.e.letGo()
-		if err != nil && r.e.receiveFailed(err) {
-			return
-		}
 	}
-}
-
-const fewPackets = 4
-
-func (r *receiver) spin() (n int, err error) {
-	for start := time.Now(); n == 0 && err == nil && time.Since(start) < spinTime; {
-		gsync.Goyield()
-		n, err = r.port.TryReceive(r.frames)
-	}
-	return n, err
 }
 
 // burst gives packets to the stack, and returns how many that made.
@@ -129,88 +99,92 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 
 // deliver copies the packets of a run into one, leaving out those with a wrong
 // checksum, and gives it to the stack. What follows a wrong one is one by itself.
+//
+// The headers go into a buffer of their own, for the stack copies the one that holds
+// them again, whole: it looks at them twice at the same time, and each pulls up.
 func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Frame) int {
-	size, delivered := run.size, 0
+	left, delivered := run.payload, 0
 	for at := run.first; at >= 0; {
-		view := buffer.NewViewSize(size)
-		b := view.AsSlice()
-		first := &r.packets[at]
-		ok := copyWhole(b, &frames[r.from[at]], first)
-		length, count, last := first.size, 1, at
-		at = r.joiner.next[at]
-		if !ok {
-			r.e.counts.rxBad.Add(1)
-			size -= first.size - first.payload
-			view.Release()
-			continue
+		first, head, last := &r.packets[at], r.heads[at], at
+		var payload *buffer.View
+		var b []byte
+		if left > 0 {
+			payload = buffer.NewViewSize(left)
+			b = payload.AsSlice()
 		}
-		for at >= 0 {
+		length, count := 0, 0
+		for ; at >= 0; at = r.joiner.next[at] {
 			p := &r.packets[at]
 			n := p.size - p.payload
+			left -= n
 			if !copyPayload(b[length:length+n], &frames[r.from[at]], p) {
 				r.e.counts.rxBad.Add(1)
 				at = r.joiner.next[at]
-				size -= n
 				break
 			}
 			length, last = length+n, at
 			count++
-			at = r.joiner.next[at]
 		}
-		size -= length - first.payload
+		if payload != nil && length == 0 {
+			payload.Release()
+			payload = nil
+		}
+		if count == 0 {
+			continue
+		}
+		headers := buffer.NewViewSize(first.payload)
+		h := headers.AsSlice()
+		copy(h, head)
 		if count > 1 {
-			joined(b[:length], first, r.heads[last][r.packets[last].l4:])
+			joined(h, length, first, r.heads[last][r.packets[last].l4:])
 		}
-		view.CapLength(length)
-		r.e.give(to, view, first, count > 1)
+		whole := buffer.MakeWithView(headers)
+		if payload != nil {
+			payload.CapLength(length)
+			_ = whole.Append(payload)
+		}
+		r.e.give(to, whole, first, count > 1)
 		delivered++
 	}
 	return delivered
 }
 
-// copyWhole copies a packet, and reports whether its checksum is right.
-func copyWhole(dst []byte, f *xsk.Frame, p *packet) bool {
-	if len(f.Frags) > 0 {
-		f.CopyTo(dst[:p.size])
-		return !p.check || sumOf(dst[p.l4:p.end]).plus(p.pseudo(dst)).valid()
-	}
-	src := f.Data
+// copyPayload copies what follows the headers of a packet, and reports whether its
+// checksum is right.
+func copyPayload(dst []byte, f *xsk.Frame, p *packet) bool {
 	if !p.check {
-		copy(dst[:p.size], src)
+		copyFrom(dst, f, p.payload)
 		return true
 	}
-	copy(dst[:p.l4], src)
-	s := copySum(dst[p.l4:], src[p.l4:p.end])
-	copy(dst[p.end:p.size], src[p.end:])
-	return s.plus(p.pseudo(src)).valid()
+	s := p.pseudo(f.Data).plus(sumOf(f.Data[p.l4:min(p.payload, p.end)]))
+	covered := dst[:p.end-p.payload]
+	if len(f.Frags) > 0 || p.end < p.size {
+		copyFrom(dst, f, p.payload)
+		return s.plus(sumOf(covered)).valid()
+	}
+	return s.plus(copySum(covered, f.Data[p.payload:p.end])).valid()
 }
 
-// copyPayload does it for what follows the headers, of a TCP segment.
-func copyPayload(dst []byte, f *xsk.Frame, p *packet) bool {
-	s := sumOf(f.Data[p.l4:p.payload]).plus(p.pseudo(f.Data))
-	src := f.Data[p.payload:]
-	if len(f.Frags) == 0 {
-		return s.plus(copySum(dst, src[:len(dst)])).valid()
-	}
-	n := copy(dst, src)
+// copyFrom copies what begins at a place of a packet's first part.
+func copyFrom(dst []byte, f *xsk.Frame, at int) {
+	n := copy(dst, f.Data[at:])
 	for i := range f.Frags {
 		n += copy(dst[n:], f.Frags[i].Data)
 	}
-	return s.plus(sumOf(dst)).valid()
 }
 
 // joined makes the first packet's headers those of the whole: its length, and the
 // flags of the last one. TCP's checksum is no longer one.
-func joined(b []byte, p *packet, last []byte) {
-	ip := b[ethernet:]
+func joined(head []byte, length int, p *packet, last []byte) {
+	ip := head[ethernet:]
 	if p.proto == header.IPv4ProtocolNumber {
-		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+length))
 		ip[10], ip[11] = 0, 0
 		sumOf(ip[:p.l4-ethernet]).put(ip[10:])
 	} else {
-		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-header.IPv6MinimumSize))
+		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-header.IPv6MinimumSize+length))
 	}
-	b[p.l4+header.TCPFlagsOffset] |= last[header.TCPFlagsOffset]
+	head[p.l4+header.TCPFlagsOffset] |= last[header.TCPFlagsOffset]
 }
 
 // verifying is how the stack is told which packets it has to verify by itself: it
@@ -224,8 +198,8 @@ type verifying struct {
 }
 
 // give gives one packet to the stack.
-func (e *Endpoint) give(to stack.NetworkDispatcher, view *buffer.View, p *packet, joined bool) {
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(view)})
+func (e *Endpoint) give(to stack.NetworkDispatcher, b buffer.Buffer, p *packet, joined bool) {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: b})
 	eth, _ := pkt.LinkHeader().Consume(ethernet)
 	pkt.NetworkProtocolNumber = p.proto
 	pkt.RXChecksumValidated = !p.piece

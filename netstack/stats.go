@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+
+	"github.com/go-xsk/xsk"
 )
 
 // Stats are the counts of an Endpoint since it was made.
@@ -16,6 +18,10 @@ type Stats struct {
 	TxPackets   uint64 // given to the Ports, after cutting
 	TxNoFrame   uint64 // dropped: no frame was free, or the TX ring was full
 	TxRefused   uint64 // dropped: the Port would not have them, or was closed
+
+	// What was lost below, if the Ports are Queues: see xsk.Stats and xsk.KickStats.
+	RxLost uint64 // by the kernel, for want of a frame or of room in the RX ring
+	TxLost uint64 // by the device
 }
 
 type counters struct {
@@ -27,7 +33,7 @@ type counters struct {
 // Stats returns the counts. It may be called from any goroutine, also after Close.
 func (e *Endpoint) Stats() Stats {
 	c := &e.counts
-	return Stats{
+	s := Stats{
 		RxPackets:   c.rxPackets.Load(),
 		RxDelivered: c.rxDelivered.Load(),
 		RxBad:       c.rxBad.Load(),
@@ -37,6 +43,14 @@ func (e *Endpoint) Stats() Stats {
 		TxNoFrame:   c.txNoFrame.Load(),
 		TxRefused:   c.txRefused.Load(),
 	}
+	for _, port := range e.ports {
+		if q, ok := port.(interface{ Stats() xsk.QueueStats }); ok {
+			below := q.Stats()
+			s.RxLost += below.Kernel.RxDropped + below.Kernel.RxRingFull
+			s.TxLost += below.Dropped
+		}
+	}
+	return s
 }
 
 // String prints the counts, a line for each way, and what was dropped.
@@ -52,6 +66,8 @@ func (s Stats) String() string {
 		{s.RxUnwanted, "received for somebody else"},
 		{s.TxNoFrame, "to be sent: no frame was free, or the TX ring was full"},
 		{s.TxRefused, "to be sent: the queue would not have them"},
+		{s.RxLost, "by the kernel: no frame was free, or the RX ring was full"},
+		{s.TxLost, "by the device in sending (on veth a full peer queue)"},
 	} {
 		if drop.n > 0 {
 			fmt.Fprintf(&b, "\ndropped %d %s", drop.n, drop.what)
