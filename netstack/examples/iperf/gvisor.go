@@ -49,10 +49,11 @@ func onGVisor(what string, link stack.LinkEndpoint, o *options, drops func() (ui
 func (n *gvisorNetwork) furnish(link stack.LinkEndpoint, own netip.Prefix) error {
 	s := n.stack
 	sack, moderate, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.TCPRecovery(0)
+	cubic := tcpip.CongestionControlOption("cubic")
 	for _, option := range []tcpip.SettableTransportProtocolOption{
-		&sack, &moderate, &recovery,
-		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20},
-		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20},
+		&sack, &moderate, &recovery, &cubic,
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 16 << 20},
+		&tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 16 << 20},
 	} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
 			return fmt.Errorf("TCP option %T: %v", option, err)

@@ -29,6 +29,6 @@ func (n xskNetwork) Listen(at netip.AddrPort) (net.Listener, error) {
 
 func (n xskNetwork) Losses() (losses, error) {
 	l, s := stackLosses(n.Stack), n.Endpoint().Stats()
-	l.Drops += s.RxBad + s.RxUnwanted + s.TxNoFrame + s.TxRefused
+	l.Drops += s.RxBad + s.RxUnwanted + s.RxLost + s.TxNoFrame + s.TxRefused + s.TxLost
 	return l, nil
 }
