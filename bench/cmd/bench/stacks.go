@@ -15,6 +15,8 @@ var (
 	packetHost  = packetLate.with("afpacket-host", "-hostgso", "-trust")
 	kernel      = contestant{name: "kernel", as: "kernel"}
 	kernelPlain = contestant{name: "kernel-plain", as: "kernel", plain: true}
+	xskOne      = xsk.with("xsk-1", "-procs", "1")
+	linkXDPOne  = linkXDP.with("gvisor-xdp-1", "-procs", "1")
 )
 
 var (
@@ -47,10 +49,12 @@ func talking(mode string, native bool) []comparison {
 	}
 	return append(all, comparison{
 		fmt.Sprintf("netstack-%s-reply", mode), task{do: "reply", native: native, size: 64, flags: []string{"-rr"}},
-		[]contestant{xsk, linkXDP, packetLate, packetHost, kernelPlain},
+		[]contestant{xsk, xskOne, linkXDP, linkXDPOne, packetLate, packetHost, kernelPlain},
 		[]pair{
 			{"xsk", "gvisor-xdp", p50, 2},
 			{"xsk", "gvisor-xdp", p99, 0},
+			{"xsk-1", "gvisor-xdp", p50, 2},
+			{"xsk-1", "gvisor-xdp-1", p50, 0},
 			{"xsk", "afpacket", p50, 0},
 			{"xsk", "afpacket-host", p50, 0},
 			{"xsk", "kernel-plain", p50, 0},

@@ -29,6 +29,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -44,7 +45,7 @@ type options struct {
 	mode    bpf.Mode
 	trust   bool
 	host    bool
-	queues  int
+	procs   int
 	server  bool
 	client  string
 	port    uint
@@ -70,6 +71,9 @@ func main() {
 		fmt.Fprintf(os.Stderr, "iperf: %v (-h lists the flags)\n", err)
 		os.Exit(2)
 	}
+	if o.procs > 0 {
+		runtime.GOMAXPROCS(o.procs)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o); err != nil {
@@ -87,6 +91,7 @@ func parse(args []string) (*options, error) {
 	set.Func("mode", "`mode` of the XDP program: auto, native or generic (default auto)", o.setMode)
 	set.BoolVar(&o.trust, "trust", false, "gvisor-xdp, afpacket: believe in every checksum, as runsc does, and merge what comes")
 	set.BoolVar(&o.host, "hostgso", false, "afpacket: have the kernel cut segments (PACKET_VNET_HDR)")
+	set.IntVar(&o.procs, "procs", 0, "most `processors` to use at a time; 0: as many as there are")
 	set.BoolVar(&o.server, "s", false, "serve")
 	set.StringVar(&o.client, "c", "", "ask the server at this `address`")
 	set.UintVar(&o.port, "p", 5201, "the server's TCP `port`")
