@@ -184,8 +184,11 @@ func (e *Endpoint) Close() {
 	}
 	e.start.Do(func() {}) // nobody begins any more
 	e.receivers.Wait()
-	e.sending.Lock()
-	e.sending.Unlock() //nolint:staticcheck // it waits
+	e.sending.Lock() // nobody is in WritePackets
+	defer e.sending.Unlock()
+	for _, pkt := range e.acks.take(nil) {
+		pkt.DecRef()
+	}
 }
 
 // Attach starts the goroutines and gives packets to dispatcher; nil drops them. It

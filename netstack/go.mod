@@ -4,7 +4,11 @@ go 1.26.3
 
 replace github.com/go-xsk/xsk => ..
 
-require github.com/go-xsk/xsk v0.0.0
+require (
+	github.com/go-xsk/xsk v0.0.0
+	golang.org/x/net v0.52.0
+	gvisor.dev/gvisor v0.0.0-20260527191743-a81fd9dd382e
+)
 
 require github.com/google/btree v1.1.2 // indirect
 
@@ -20,5 +24,4 @@ require (
 	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc // indirect
 	golang.org/x/sys v0.43.0
 	golang.org/x/time v0.15.0 // indirect
-	gvisor.dev/gvisor v0.0.0-20260527191743-a81fd9dd382e
 )

@@ -116,24 +116,45 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 	return h, nil
 }
 
+// What a queue's 16 MiB are cut into where a packet fits: many small frames, for a
+// burst that comes while the program does not run is lost if there are too few.
+const (
+	smallFrame  = 2048
+	smallFrames = 8192
+	largeFrame  = 4096 // xsk's default
+	longRing    = 4096
+	xdpHeadroom = 256 // that the kernel keeps free
+)
+
 // queueConfig is the caller's, with what else is needed.
 func (o *opened) queueConfig(options *Options) *xsk.Config {
 	q := o.config.Queue
 	q.XSKMap = o.program
-	u := q.UmemConfig
+	u := &q.UmemConfig
+	if options.ChecksumOffload && u.TxMetadataLen == 0 {
+		u.TxMetadataLen = 24
+	}
+	const withTag = ethernet + 4
+	packet := options.MTU + withTag
+	if u.FrameSize == 0 && u.Frames == 0 && packet <= smallFrame-u.Headroom-xdpHeadroom {
+		u.FrameSize, u.Frames = smallFrame, smallFrames
+		if u.FillSize == 0 {
+			u.FillSize = longRing
+		}
+		if q.SocketConfig.RxSize == 0 {
+			q.SocketConfig.RxSize = longRing
+		}
+	}
+	size, headroom := u.FrameSize, u.Headroom
 	if q.Umem != nil {
-		u = q.Umem.Config()
+		c := q.Umem.Config()
+		size, headroom = c.FrameSize, c.Headroom
 	}
-	const xdpHeadroom, defaultFrame, withTag = 256, 4096, ethernet + 4
-	size := u.FrameSize
 	if size == 0 {
-		size = defaultFrame
+		size = largeFrame
 	}
-	if options.MTU+withTag > size-u.Headroom-xdpHeadroom {
+	if packet > size-headroom-xdpHeadroom {
 		q.SocketConfig.BindFlags |= xsk.BindMultiBuffer
-	}
-	if options.ChecksumOffload && q.UmemConfig.TxMetadataLen == 0 {
-		q.UmemConfig.TxMetadataLen = 24
 	}
 	return &q
 }
