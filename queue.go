@@ -68,6 +68,11 @@ func (q *Queue) SetWriteDeadline(t time.Time) error {
 // Queue.
 func (q *Queue) Socket() *Socket { return q.sock }
 
+// RxFrames is the most frames that the kernel has at a time to receive into
+// (Config.RxFrames): the others of the Umem are for sending and for those that the
+// program keeps.
+func (q *Queue) RxFrames() int { return q.rxFrames }
+
 // Umem is the memory that the Queue's frames are in.
 func (q *Queue) Umem() *Umem { return q.umem }
 

@@ -36,7 +36,7 @@ type QueueStats struct {
 type FrameCounts struct {
 	Free    int // in the pool
 	Rx      int // with the kernel to receive into
-	Loan    int // lent by Receive
+	Loan    int // lent by Receive, or by a Loan
 	User    int // the program's: kept, or from Alloc
 	Tx      int // with the kernel to be sent
 	Retired int // of closed Queues, until the same queue is opened again or the Umem closed
@@ -49,7 +49,7 @@ func (p *pool) counts() FrameCounts {
 	p.lockAll()
 	defer p.unlockAll()
 	c := p.sum()
-	return FrameCounts{c[ownerFree], c[ownerRx], c[ownerLoan], c[ownerUser], c[ownerTx], c[ownerRetired]}
+	return FrameCounts{c[ownerFree], c[ownerRx], c[ownerLoan] + c[ownerLent], c[ownerUser], c[ownerTx], c[ownerRetired]}
 }
 
 // sum counts the frames of all shards. They are locked.
