@@ -137,8 +137,12 @@ func (q *Queue) burst(descs []Desc) (int, error) {
 
 // Alloc takes empty frames for packets of the program's own and returns how
 // many: at least one, for it waits for one until the write deadline. Data is
-// empty, begins behind 256 bytes of room and has the capacity of the frame.
-// The frames are the program's until it sends or frees them.
+// empty, begins behind 256 bytes of room and has the capacity of the frame, which
+// may hold bytes of an earlier packet. The frames are the program's until it sends
+// or frees them.
+//
+// Errors wrap os.ErrDeadlineExceeded, os.ErrClosed, and ENODEV when the interface
+// is gone.
 func (q *Queue) Alloc(frames []Frame) (int, error) {
 	// Completions raise no event in zero copy, so this naps.
 	naps := 0

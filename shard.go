@@ -127,7 +127,8 @@ func (s *shard) takeRun(p *pool, frames []Frame, descs []Desc, queue uint16) int
 		if before := start - uint64(f.index)*size; before > size || length > size-before || length < ethernetHeader {
 			break
 		}
-		if e.owner == ownerLoan {
+		if e.owner != ownerUser {
+			s.count[e.owner]--
 			lent++
 		}
 		e.was, e.queue, e.owner = e.owner, queue, ownerTx
@@ -135,7 +136,6 @@ func (s *shard) takeRun(p *pool, frames []Frame, descs []Desc, queue uint16) int
 		descs[i] = Desc{Addr: Addr(start), Len: uint32(length)}
 		n++
 	}
-	s.count[ownerLoan] -= lent
 	s.count[ownerUser] -= n - lent
 	s.count[ownerTx] += n
 	return n

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if ifname := os.Getenv(helperInterface); ifname != "" {
 		helper(ifname)
 	}
-	testns.Main(m)
+	testns.Main(m, plug)
 }
 
 var everything = bpf.Options{Filter: bpf.Filter{All: true}}

@@ -1,10 +1,12 @@
 package bpf
 
 import (
+	"debug/elf"
 	_ "embed"
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -108,9 +110,20 @@ func loadNamed(object []byte, name string, t *tables, m *mapSet) (*image, error)
 	i := &image{module: module}
 	if err = i.start(name, t, m); err != nil {
 		module.Close()
+		closeELF(module)
 		return nil, err
 	}
 	return i, nil
+}
+
+// closeELF closes the object's file, which libbpfgo leaves to the garbage
+// collector where the object does not load. It keeps it in a field of its own, and
+// has no call for it. To close it twice does no harm.
+func closeELF(m *libbpfgo.Module) {
+	field := reflect.ValueOf(m).Elem().FieldByName("elf")
+	if field.IsValid() && field.Type() == reflect.TypeFor[*elf.File]() && !field.IsNil() {
+		(*elf.File)(field.UnsafePointer()).Close()
+	}
 }
 
 func (i *image) start(name string, t *tables, m *mapSet) error {
@@ -193,7 +206,7 @@ func (i *image) fill(t *tables) error {
 		if err != nil {
 			return err
 		}
-		if err = bpfMap.UpdateBatch(c.keys, c.values, uint32(c.count)); err != nil {
+		if err = updateBatch(bpfMap.FileDescriptor(), c.keys, c.values, c.count); err != nil {
 			return fmt.Errorf("fill map %s: %w", c.name, err)
 		}
 	}
@@ -217,13 +230,14 @@ func openObject(object []byte) (*libbpfgo.Module, error) {
 	if _, err = file.Write(object); err != nil {
 		return nil, err
 	}
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if _, err = os.Stat(path); err != nil {
+		return nil, fmt.Errorf("/proc must be mounted: %w", err)
+	}
 	opening.Store(int64(unix.Gettid()))
 	defer opening.Store(0)
 	defer resumeCapture() // libbpfgo has put its own printer in
-	return libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{
-		BPFObjPath:      fmt.Sprintf("/proc/self/fd/%d", fd),
-		SkipMemlockBump: true,
-	})
+	return libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{BPFObjPath: path, SkipMemlockBump: true})
 }
 
 // opening is the thread that is in openObject, or 0; attaching goes one at a

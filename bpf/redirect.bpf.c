@@ -28,32 +28,33 @@
 #include "headers.bpf.h"
 #include "search.bpf.h"
 
+/* fold turns what the table of numbers says into hits. */
+static __always_inline __u32 fold(__u32 numbers)
+{
+	return (numbers & 31) | (numbers >> 5 & 31) << 16 | (numbers >> 10 ? EXCEPTION(MANAGEMENT) : 0);
+}
+
 /* judge returns the hits of a packet. */
 static __always_inline __u32 judge(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data;
-	struct ethhdr *eth = data;
-	struct packet p = { .end = (void *)(long)ctx->data_end, .hits = config.rules & RULE(ALL) };
+	struct packet p = {
+		.data = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+		.hits = config.rules & RULE(ALL),
+	};
+	volatile __u64 told;
+	__u64 ports = 0;
 
-	if ((void *)(eth + 1) > p.end)
+	if (p.data + sizeof(struct ethhdr) > p.end)
 		return p.hits | EXCEPTION(UNSURE);
-	network(ctx, &p, eth);
-	p.hits |= (p.numbers & 31) | (p.numbers >> 5 & 31) << 16;
-	if (p.numbers >> 10)
-		p.hits |= EXCEPTION(MANAGEMENT);
-	if (p.unsure & config.exceptions)
-		p.hits |= EXCEPTION(UNSURE);
-	p.hits &= config.rules | config.exceptions << 16 | EXCEPTION(UNSURE);
-	if (config.used & SEARCHED) {
-		/* Is it decided yet, and what it counts for? */
-		if (p.hits & (BEFORE_SEARCHED | RULE(ALL)) ? p.hits >> 16 & BEFORE_SEARCHED || !(config.exceptions & SEARCHED) : !(config.rules & SEARCHED))
-			return p.hits;
-		__u32 where = (p.ip ? p.ip - data : 0) | (p.version == 6 ? AT_IPV6 : 0) | (p.ported ? AT_PORTED : 0) | p.protocol << 16;
-		__u32 ports = p.source_port | (__u32)p.destination_port << 16;
-		__u32 hits = forget(p.hits);
-		return hits | search(ctx, forget(where), config.used & RULE(FLOWS) ? forget(ports) : 0);
-	}
-	return p.hits;
+	if (config.used & RULE(FLOWS))
+		told = NO_PROTOCOL;
+	headers(ctx, &p, &told);
+	p.hits |= fold(p.numbers);
+	p.hits = forget(p.hits & (config.rules | config.exceptions << 16 | EXCEPTION(UNSURE)));
+	if (config.used & RULE(FLOWS))
+		ports = forget(told) | (__u64)forget(told >> 32) << 32;
+	return config.used & SEARCHED ? search(&p, p.hits, ports) : p.hits;
 }
 
 /* first is the number of the lowest bit, by a de Bruijn sequence. */
@@ -84,7 +85,7 @@ static __always_inline bool describe(struct xdp_md *ctx)
 
 static __always_inline int redirect(struct xdp_md *ctx)
 {
-	__u32 hits = config.parse ? forget(judge(ctx)) : config.rules & RULE(ALL);
+	__u32 hits = LOOKS ? judge(ctx) : config.rules & RULE(ALL);
 	__u32 rules = hits & 0xffff, exceptions = hits >> 16;
 	int action;
 
@@ -102,7 +103,7 @@ static __always_inline int redirect(struct xdp_md *ctx)
 	action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
 	if (action == XDP_REDIRECT && !describe(ctx))
 		action = XDP_PASS;
-	count((action == XDP_REDIRECT ? MATCHED : NO_SOCKET) + (config.parse ? first(rules) : ALL));
+	count((action == XDP_REDIRECT ? MATCHED : NO_SOCKET) + (LOOKS ? first(rules) : ALL));
 	return action;
 }
 

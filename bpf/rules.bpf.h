@@ -31,13 +31,14 @@ enum rule {
 #define OF_UDP (RULE(UDP_PORTS) | RULE(UDP_SOURCE_PORTS) | RULE(MANAGEMENT))
 #define OF_TCP (RULE(TCP_PORTS) | RULE(TCP_SOURCE_PORTS) | RULE(MANAGEMENT))
 #define OF_ICMP (RULE(PING) | RULE(MANAGEMENT))
-#define OF_ICMP6 (RULE(PING) | RULE(MANAGEMENT))
-#define OF_PROTOCOL (OF_UDP | OF_TCP | OF_ICMP6 | RULE(PROTOCOLS))
+#define OF_PROTOCOL (OF_UDP | OF_TCP | OF_ICMP | RULE(PROTOCOLS))
 #define OF_IP (OF_PROTOCOL | RULE(SOURCES) | RULE(DESTINATIONS) | RULE(FLOWS) | RULE(HOSTS))
 #define OF_TYPE (OF_IP | RULE(ETHERTYPES))
 #define OF_TAG (OF_TYPE | RULE(VLAN))
 #define SEARCHED (RULE(MACS) | RULE(SOURCES) | RULE(FLOWS) | RULE(DESTINATIONS) | RULE(HOSTS))
-#define BEFORE_SEARCHED (RULE(MACS) - 1) /* they count first */
+#define BY_SOURCE (RULE(SOURCES) | RULE(FLOWS))
+#define BY_DESTINATION (RULE(DESTINATIONS) | RULE(HOSTS))
+#define UP_TO(rule) (RULE((rule) + 1) - 1)
 
 /* The filter. bpf.Attach sets it before the program is loaded; from then on it
  * is frozen, so the verifier removes what cannot happen: with ALL alone nothing
@@ -45,16 +46,18 @@ enum rule {
 const volatile struct {
 	__u32 rules, exceptions; /* which there are */
 	__u32 used;              /* both together */
-	__u32 parse;             /* not 0: packets have to be looked at */
-	__u32 top4, top6, top_mac; /* the first step of the searches, see find; 0: no table */
+	__u32 used4, used6;      /* those that look for IPv4 and IPv6 addresses */
+	__u32 depth6;            /* the most tables6 on the way to an IPv6 address; 0: there are none */
+	__u32 top_mac;           /* see find_mac */
 	__u32 flow_shapes;       /* see flow() */
 	__u32 arp, nd;           /* BOTH(HOSTS), as far as there are IPv4 and IPv6 ones */
 	__u32 vlan, no_vlan;     /* VLAN and Except.VLAN; 0: none */
 	__u32 dry_run;           /* answer XDP_REDIRECT for a match, but do nothing */
 } config;
+#define LOOKS (config.used & ~RULE(ALL)) /* at the packets */
 
-/* By IP protocol: bit 0 if it is a rule's, bit 1 if it is an exception's. */
-const volatile __u8 protocols[256];
+/* The hits of an IP protocol. */
+const volatile __u32 protocols[256];
 
 const volatile __u8 bit_number[32] = {
 	0,  1,  28, 2,  29, 14, 24, 3, 30, 22, 20, 15, 25, 17, 4,  8,
@@ -69,10 +72,13 @@ __u16 numbers[65536];
 #define NUMBER(rule) ((1 | 1 << 5 | 1 << 10) << (rule))
 #define NUMBER_MAC (1 << 15)
 
-/* Where the search for an IPv4 address begins in ranges4, by its first 16 bits:
- * the range with their first address, and above START_STEP the first step. */
-__u32 starts[65536];
-#define START_STEP 24
+/* The hits of IPv4 addresses, by the 16 bits that they begin with. Where those do
+ * not tell, the entry says where to look on: in a table, and then maybe in another
+ * one, or in a cut, which is the last. */
+__u32 starts4[65536];
+#define START_TABLE (1u << 31)
+#define START_CUT (1u << 30)
+#define START_INDEX 0xffffff /* in the map of these */
 
 /* One slot per receive queue. It belongs to the Program, whatever its filter, as
  * do the counters; bpf.Attach makes both. */
@@ -92,14 +98,58 @@ struct {
 	__uint(max_entries, 64);
 } counters SEC(".maps");
 
-/* The prefixes, as ranges: each begins at start and ends where the next begins;
- * the first starts at 0. hits are the same for every address of a range. */
+/* Tables go on with the next byte of an IPv4 address; a cut is up to three ranges
+ * of addresses. */
+struct table {
+	__u32 entries[256];
+};
+struct cut {
+	__u32 second, third; /* where they begin */
+	__u32 hits[3], padding;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct table);
+	__uint(max_entries, 1);
+} tables4 SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct cut);
+	__uint(max_entries, 1);
+} cuts4 SEC(".maps");
+
+/* The same for IPv6, from table 0 on. A table has eight bits of the addresses that
+ * are alike before those, and says what other addresses are. */
+struct table6 {
+	__u64 high, rest;    /* the bits before, of the higher half, if all of that is before; and of the other */
+	__u32 shift;         /* the bits behind in the half; and 64, if it is the lower half */
+	__u32 below, above;  /* entries for addresses before and behind these */
+	__u32 entries[256];
+	__u32 padding;
+};
+struct cut6 {
+	__u64 second[2], third[2];
+	__u32 hits[3], padding;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct table6);
+	__uint(max_entries, 1);
+} tables6 SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct cut6);
+	__uint(max_entries, 1);
+} cuts6 SEC(".maps");
+
+/* MAC addresses, as ranges: each begins at start and ends where the next begins;
+ * the first starts at 0. */
 struct range {
 	__u64 start;
-	__u64 hits;
-};
-struct range6 {
-	__u64 high, low;
 	__u64 hits;
 };
 struct {
@@ -107,13 +157,7 @@ struct {
 	__type(key, __u32);
 	__type(value, struct range);
 	__uint(max_entries, 1);
-} ranges4 SEC(".maps"), macs SEC(".maps");
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, struct range6);
-	__uint(max_entries, 1);
-} ranges6 SEC(".maps");
+} macs SEC(".maps");
 
 /* A flow; what may be any is 0. IPv4 addresses are in the first word. */
 struct flow {

@@ -2,16 +2,22 @@
 
 // The rules that take a search: MAC addresses, IP addresses, flows.
 
-/* find returns the hits of the range that value is in, which is not before the
- * one at. It tries the steps step, step/2 ... 1. */
-static __always_inline __u32 find(void *map, __u32 at, __u32 step, __u64 value)
+/* find_mac returns the hits of a MAC address. It tries steps of step, step/2 ... 1
+ * from the first range on. */
+static __always_inline __u32 find_mac(__u8 *a)
 {
-	struct range *r = bpf_map_lookup_elem(map, &at);
-	__u64 hits = r ? r->hits : 0;
+	__u16 end = *(__u16 *)(a + 4);
+	__u32 at = 0;
 
-	for (; step; step >>= 1) {
+	if (!(numbers[bpf_ntohs(end)] & NUMBER_MAC))
+		return 0;
+	__u64 value = (__u64)bpf_ntohl(*(__u32 *)a) << 16 | bpf_ntohs(end);
+	struct range *r = bpf_map_lookup_elem(&macs, &at);
+	__u32 hits = r ? r->hits : 0;
+	at = forget(0);
+	for (__u32 step = config.top_mac; step; step >>= 1) {
 		__u32 next = at + step;
-		r = bpf_map_lookup_elem(map, &next);
+		r = bpf_map_lookup_elem(&macs, &next);
 		if (r && r->start <= value) {
 			at = next;
 			hits = r->hits;
@@ -20,46 +26,81 @@ static __always_inline __u32 find(void *map, __u32 at, __u32 step, __u64 value)
 	return hits;
 }
 
+/* behind returns the entry for the next byte of an address. */
+static __always_inline __u32 behind(__u32 entry, __u32 byte)
+{
+	__u32 index = entry & START_INDEX;
+	struct table *t = bpf_map_lookup_elem(&tables4, &index);
+
+	return t ? t->entries[byte & 255] : 0;
+}
+
+/* find4 returns the hits of an IPv4 address. */
 static __always_inline __u32 find4(__be32 address)
 {
-	__u32 value = bpf_ntohl(address), start = starts[value >> 16];
-	__u32 step = (1u << (start >> START_STEP) >> 1) & 0xffffff;
+	__u32 value = bpf_ntohl(address), entry = starts4[value >> 16];
 
-	return find(&ranges4, start & ((1u << START_STEP) - 1), step, value);
+	if (entry & START_TABLE)
+		entry = behind(entry, value >> 8);
+	if (entry & START_TABLE)
+		entry = behind(entry, value);
+	if (entry & START_CUT) {
+		__u32 index = entry & START_INDEX;
+		struct cut *c = bpf_map_lookup_elem(&cuts4, &index);
+		if (!c)
+			return 0;
+		entry = c->hits[0];
+		if (value >= c->second)
+			entry = c->hits[1];
+		if (value >= c->third)
+			entry = c->hits[2];
+	}
+	return entry;
 }
 
-static __always_inline __u32 find6(struct in6_addr *a)
+/* find6 returns the hits of an IPv6 address. */
+static __always_inline __u32 find6(void *a)
 {
-	__u32 *word = (__u32 *)a, at = forget(0);
+	__u32 *word = a, entry = START_TABLE;
 	__u64 high = (__u64)bpf_ntohl(word[0]) << 32 | bpf_ntohl(word[1]);
 	__u64 low = (__u64)bpf_ntohl(word[2]) << 32 | bpf_ntohl(word[3]);
-	struct range6 *r = bpf_map_lookup_elem(&ranges6, &at);
-	__u64 hits = r ? r->hits : 0;
 
-	for (__u32 step = config.top6; step; step >>= 1) {
-		__u32 next = at + step;
-		r = bpf_map_lookup_elem(&ranges6, &next);
-		if (r && (r->high < high || (r->high == high && r->low <= low))) {
-			at = next;
-			hits = r->hits;
+	for (__u32 i = 0; i < config.depth6; i++) {
+		__u32 index = entry & START_INDEX;
+		if (!(entry & START_TABLE))
+			break;
+		struct table6 *t = bpf_map_lookup_elem(&tables6, &index);
+		if (!t)
+			return 0;
+		__u64 half = high, same = high;
+		if (t->shift & 64) {
+			half = low;
+			same = t->high;
 		}
+		__u64 rest = half >> (t->shift & 63);
+		if (likely(rest >> 8 == t->rest && high == same))
+			entry = t->entries[rest & 255];
+		else
+			entry = high < same || (high == same && rest >> 8 < t->rest) ? t->below : t->above;
 	}
-	return hits;
-}
-
-static __always_inline __u32 find_mac(__u8 *a)
-{
-	__u32 end = a[4] << 8 | a[5];
-
-	if (!(numbers[end] & NUMBER_MAC))
-		return 0;
-	return find(&macs, forget(0), config.top_mac, (__u64)a[0] << 40 | (__u64)a[1] << 32 | (__u64)a[2] << 24 | a[3] << 16 | end);
+	if (entry & START_CUT) {
+		__u32 index = entry & START_INDEX;
+		struct cut6 *c = bpf_map_lookup_elem(&cuts6, &index);
+		if (!c)
+			return 0;
+		entry = c->hits[0];
+		if (high > c->second[0] || (high == c->second[0] && low >= c->second[1]))
+			entry = c->hits[1];
+		if (high > c->third[0] || (high == c->third[0] && low >= c->third[1]))
+			entry = c->hits[2];
+	}
+	return entry;
 }
 
 __attribute__((noinline)) __u32 asked(struct xdp_md *ctx, __u32 offset)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	void *address = data + (offset & 0x3fff);
+	void *address = data + (offset & FAR);
 
 	if (config.nd && offset & ASKED_IPV6 && address + sizeof(struct in6_addr) <= end)
 		return find6(address);
@@ -68,20 +109,14 @@ __attribute__((noinline)) __u32 asked(struct xdp_md *ctx, __u32 offset)
 	return 0;
 }
 
-/* What search is told of a packet. */
-#define AT_IP 0xff /* the IP header's offset, 0 without */
-#define AT_PORTED (1 << 8)
-#define AT_IPV6 (1 << 9)
-#define AT_PROTOCOL(where) ((where) >> 16) /* maybe NO_PROTOCOL */
-
 /* flow looks for the packet's flow, with and without what a flow may leave open:
  * bit 0 of config.flow_shapes is for any protocol, bit 1 for any ports, bit 2 for
  * a source port, bit 3 for a destination port, bit 4 for both. An entry without
  * ports says UNSURE for an exception that has some. */
-static __always_inline __u32 flow(struct flow *key, __u32 where, __u32 ports)
+static __always_inline __u32 flow(struct flow *key, __u64 told)
 {
-	__u32 protocol = AT_PROTOCOL(where), hits = 0, *found;
-	bool ported = where & AT_PORTED;
+	__u32 protocol = TOLD_PROTOCOL(told), hits = 0, *found;
+	bool ported = told & TOLD_PORTED;
 
 	if (config.flow_shapes & 1) {
 		found = bpf_map_lookup_elem(&flows, key);
@@ -103,8 +138,8 @@ static __always_inline __u32 flow(struct flow *key, __u32 where, __u32 ports)
 	for (int shape = 1; shape <= 3; shape++) {
 		if (!(config.flow_shapes & 2 << shape))
 			continue;
-		key->source_port = shape & 1 ? ports & 0xffff : 0;
-		key->destination_port = shape & 2 ? ports >> 16 : 0;
+		key->source_port = shape & 1 ? told >> 32 & 0xffff : 0;
+		key->destination_port = shape & 2 ? told >> 48 : 0;
 		found = bpf_map_lookup_elem(&flows, key);
 		if (found)
 			hits |= *found & BOTH(FLOWS);
@@ -112,65 +147,55 @@ static __always_inline __u32 flow(struct flow *key, __u32 where, __u32 ports)
 	return hits;
 }
 
-/* more is whether hits leave something to search for. */
-static __always_inline bool more(__u32 hits)
+/* wanted is what is left to search for, when the rules before have been: once one
+ * of them matches, only an exception can count, and the first of those does. */
+static __always_inline __u32 wanted(__u32 hits, __u32 before)
 {
-	return !(hits & 0xffff) || config.exceptions & SEARCHED;
+	if (hits & (before | RULE(ALL)))
+		return hits >> 16 & before ? 0 : config.exceptions;
+	return config.rules & SEARCHED ? config.used : 0;
 }
 
-static __always_inline __u32 search4(struct iphdr *ip, __u32 where, __u32 ports)
+static __always_inline __u32 search4(struct iphdr *ip, __u32 hits, __u64 told)
 {
-	__u32 hits = 0;
-
-	if (config.used & (RULE(SOURCES) | RULE(FLOWS))) {
+	if (config.used4 & BY_SOURCE && wanted(hits, UP_TO(MACS)) & BY_SOURCE) {
 		__u32 found = find4(ip->saddr);
-		hits = found & BOTH(SOURCES);
-		if (config.used & RULE(FLOWS) && found & RULE(FLOWS)) {
+		hits |= found & BOTH(SOURCES);
+		if (config.used4 & RULE(FLOWS) && found & RULE(FLOWS)) {
 			struct flow key = { .version = 4, .source[0] = ip->saddr, .destination[0] = ip->daddr };
-			hits |= flow(&key, where, ports);
+			hits |= flow(&key, told);
 		}
 	}
-	if (config.used & (RULE(DESTINATIONS) | RULE(HOSTS)) && more(hits))
+	if (config.used4 & BY_DESTINATION && wanted(hits, UP_TO(FLOWS)) & BY_DESTINATION)
 		hits |= find4(ip->daddr) & (BOTH(DESTINATIONS) | BOTH(HOSTS));
 	return hits;
 }
 
-static __always_inline __u32 search6(struct ipv6hdr *ip, __u32 where, __u32 ports)
+static __always_inline __u32 search6(struct ipv6hdr *ip, __u32 hits, __u64 told)
 {
-	__u32 hits = 0;
-
-	if (config.used & (RULE(SOURCES) | RULE(FLOWS))) {
+	if (config.used6 & BY_SOURCE && wanted(hits, UP_TO(MACS)) & BY_SOURCE) {
 		__u32 found = find6(&ip->saddr);
-		hits = found & BOTH(SOURCES);
-		if (config.used & RULE(FLOWS) && found & RULE(FLOWS)) {
+		hits |= found & BOTH(SOURCES);
+		if (config.used6 & RULE(FLOWS) && found & RULE(FLOWS)) {
 			struct flow key = { .version = 6 };
 			__builtin_memcpy(key.source, &ip->saddr, 16);
 			__builtin_memcpy(key.destination, &ip->daddr, 16);
-			hits |= flow(&key, where, ports);
+			hits |= flow(&key, told);
 		}
 	}
-	if (config.used & (RULE(DESTINATIONS) | RULE(HOSTS)) && more(hits))
+	if (config.used6 & BY_DESTINATION && wanted(hits, UP_TO(FLOWS)) & BY_DESTINATION)
 		hits |= find6(&ip->daddr) & (BOTH(DESTINATIONS) | BOTH(HOSTS));
 	return hits;
 }
 
-/* search returns the hits of what takes a search: MAC and IP addresses, flows. */
-static __always_inline __u32 search(struct xdp_md *ctx, __u32 where, __u32 ports)
+/* search adds the hits of what takes a search. */
+static __always_inline __u32 search(struct packet *p, __u32 hits, __u64 told)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
-	void *ip = data + (where & AT_IP);
-	__u32 hits = 0;
-
-	if ((void *)(eth + 1) > end)
-		return 0;
-	if (config.used & RULE(MACS))
-		hits = find_mac(eth->h_dest) & BOTH(MACS);
-	if (!(where & AT_IP) || !more(hits))
-		return hits;
-	if (config.top6 && where & AT_IPV6 && ip + sizeof(struct ipv6hdr) <= end)
-		hits |= search6(ip, where, ports);
-	if (config.top4 && !(where & AT_IPV6) && ip + sizeof(struct iphdr) <= end)
-		hits |= search4(ip, where, ports);
+	if (config.used & RULE(MACS) && wanted(hits, UP_TO(VLAN)) & RULE(MACS))
+		hits |= find_mac(p->data) & BOTH(MACS);
+	if (config.used4 && p->ip4)
+		hits = search4(p->ip4, hits, told);
+	if (config.used6 && p->ip6)
+		hits = search6(p->ip6, hits, told);
 	return hits;
 }

@@ -1,11 +1,8 @@
 package bpf
 
 import (
-	"cmp"
 	"encoding/binary"
-	"math/bits"
 	"net/netip"
-	"slices"
 	"unsafe"
 )
 
@@ -18,18 +15,20 @@ const (
 // tables are a Filter as the program reads it; redirect.bpf.c tells what is what.
 type tables struct {
 	config    config
-	protocols [256]uint8
+	protocols [256]uint32
 	bss       *bss
-	ranges4   []span
+	tables4   [][256]uint32
+	cuts4     []cut
+	tables6   []table6
+	cuts6     []cut6
 	macs      []span
-	ranges6   []span6
 	flows     map[flowKey]uint32
 }
 
-// bss is the section of that name: numbers and starts.
+// bss is the section of that name.
 type bss struct {
 	numbers [1 << 16]uint16
-	starts  [1 << 16]uint32
+	starts4 [1 << 16]uint32
 }
 
 // numberMAC is the bit of numbers for the end of a MAC address.
@@ -38,8 +37,9 @@ const numberMAC = 1 << 15
 // config is the program's variable of that name.
 type config struct {
 	Rules, Exceptions, Used ruleSet
-	Parse                   uint32
-	Top4, Top6, TopMAC      uint32
+	Used4, Used6            ruleSet
+	Depth6                  uint32
+	TopMAC                  uint32
 	FlowShapes              uint32
 	ARP, ND                 uint32
 	VLAN, NoVLAN            uint32
@@ -50,12 +50,11 @@ type config struct {
 type side struct {
 	bit    int // in the hits
 	number int // in numbers
-	ip     int // in protocols
 }
 
 var (
-	ofRules      = side{0, 0, 0}
-	ofExceptions = side{16, 5, 1}
+	ofRules      = side{0, 0}
+	ofExceptions = side{16, 5}
 	ofManagement = side{number: 10}
 )
 
@@ -71,17 +70,20 @@ func newTables(f *Filter, dryRun bool) *tables {
 	add := func(f *Filter, s side) {
 		t.setNumbers(f, s)
 		for _, p := range f.Protocols {
-			t.protocols[p] |= 1 << s.ip
+			t.protocols[p] |= s.hit(ruleProtocols)
 		}
 		for _, mac := range f.MACs {
 			macs = append(macs, macPrefix(mac, s.hit(ruleMACs)))
 			t.bss.numbers[binary.BigEndian.Uint16(mac[4:])] |= numberMAC
 		}
 		for _, p := range addressPrefixes(f, s) {
+			used := ruleSet(p.hits | p.hits>>ofExceptions.bit)
 			if p.wide {
 				prefixes6 = append(prefixes6, p)
+				c.Used6 |= used & (1<<ruleAll - 1)
 			} else {
 				prefixes4 = append(prefixes4, p)
+				c.Used4 |= used & (1<<ruleAll - 1)
 			}
 		}
 		t.setFlows(f.Flows, s)
@@ -103,13 +105,9 @@ func newTables(f *Filter, dryRun bool) *tables {
 		t.setNumbers(management(f.ManagementPorts), ofManagement)
 	}
 	c.Used = c.Rules | c.Exceptions
-	if c.Used&^(1<<ruleAll) != 0 {
-		c.Parse = 1
-	}
-	t.ranges4, c.Top4 = spans(prefixes4)
+	t.setStarts4(prefixes4)
+	t.setTables6(prefixes6)
 	t.macs, c.TopMAC = spans(macs)
-	t.ranges6, c.Top6 = spans6(prefixes6)
-	t.setStarts()
 	if dryRun {
 		c.DryRun = 1
 	}
@@ -138,28 +136,6 @@ func (t *tables) setNumbers(f *Filter, s side) {
 		for _, v := range values {
 			t.bss.numbers[v] |= 1 << (r + s.number)
 		}
-	}
-}
-
-// setStarts finds the range that each 2^16 IPv4 addresses begin in, and how many
-// steps it takes to go through the ranges up to their last one.
-func (t *tables) setStarts() {
-	if len(t.ranges4) == 0 {
-		return
-	}
-	at := 0
-	for i := range t.bss.starts {
-		next := uint64(i+1) << 16
-		for at+1 < len(t.ranges4) && t.ranges4[at+1].Start <= uint64(i)<<16 {
-			at++
-		}
-		last := at
-		for last+1 < len(t.ranges4) && t.ranges4[last+1].Start < next {
-			last++
-		}
-		const stepBits = 24
-		t.bss.starts[i] = uint32(at) | uint32(bits.Len(uint(last-at)))<<stepBits
-		at = last
 	}
 }
 
@@ -225,138 +201,6 @@ func leading(a netip.Addr) (b [16]byte) {
 	return b
 }
 
-// A prefix is a range of addresses, IPv4 or IPv6 (wide), or one MAC address.
-type prefix struct {
-	wide      bool
-	high, low uint64 // its first address
-	length    int    // of 128 bits
-	hits      uint32
-}
-
-// addressPrefixes are those of Sources, Destinations, Hosts and Flows; the source of a
-// flow is marked, whichever side it is on, as worth a look.
-func addressPrefixes(f *Filter, s side) []prefix {
-	var all []prefix
-	add := func(p netip.Prefix, hits uint32) {
-		length := p.Bits()
-		var b [16]byte
-		if p.Addr().Is4() {
-			a := p.Addr().As4()
-			copy(b[12:], a[:])
-			length += 96
-		} else {
-			b = p.Addr().As16()
-		}
-		all = append(all, prefix{p.Addr().Is6(), binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]), length, hits})
-	}
-	for _, p := range f.Sources {
-		add(p, s.hit(ruleSources))
-	}
-	for _, p := range f.Destinations {
-		add(p, s.hit(ruleDestinations))
-	}
-	single := func(a netip.Addr, hits uint32) { add(netip.PrefixFrom(a, a.BitLen()), hits) }
-	for _, host := range f.Hosts {
-		single(host, s.hit(ruleHosts))
-	}
-	for _, flow := range f.Flows {
-		single(flow.Source.Addr(), ofRules.hit(ruleFlows))
-	}
-	return all
-}
-
-func macPrefix(mac []byte, hits uint32) prefix {
-	var b [8]byte
-	copy(b[2:], mac)
-	return prefix{false, 0, binary.BigEndian.Uint64(b[:]), 128, hits}
-}
-
-// A span6 is struct range6: it ends where the next begins.
-type span6 struct {
-	High, Low uint64
-	Hits      uint64
-}
-
-// A span is struct range.
-type span struct {
-	Start uint64
-	Hits  uint64
-}
-
-// spans6 cuts the addresses where a prefix begins or ends, so that every piece
-// has the hits of all prefixes that it is in. top is where a search begins: the
-// highest power of two below the number of spans, 1 if there is one; and 0
-// without prefixes.
-func spans6(prefixes []prefix) (all []span6, top uint32) {
-	if len(prefixes) == 0 {
-		return nil, 0
-	}
-	// The outer ones first: what is open is then a stack.
-	slices.SortFunc(prefixes, func(a, b prefix) int {
-		return cmp.Or(cmp.Compare(a.high, b.high), cmp.Compare(a.low, b.low), cmp.Compare(a.length, b.length))
-	})
-	type open struct {
-		endHigh, endLow uint64 // the first address behind it; 0, 0 for none
-		hits            uint32
-	}
-	stack := []open{{}}
-	put := func(high, low uint64, hits uint32) {
-		if n := len(all); n > 0 && all[n-1].High == high && all[n-1].Low == low {
-			all = all[:n-1]
-		}
-		if n := len(all); n == 0 || all[n-1].Hits != uint64(hits) {
-			all = append(all, span6{high, low, uint64(hits)})
-		}
-	}
-	// leave closes what ends before the address.
-	leave := func(reached func(open) bool) {
-		for len(stack) > 1 && reached(stack[len(stack)-1]) {
-			o := stack[len(stack)-1]
-			stack = stack[:len(stack)-1]
-			if o.endHigh != 0 || o.endLow != 0 {
-				put(o.endHigh, o.endLow, stack[len(stack)-1].hits)
-			}
-		}
-	}
-	put(0, 0, 0)
-	for _, p := range prefixes {
-		leave(func(o open) bool {
-			return (o.endHigh != 0 || o.endLow != 0) && (o.endHigh < p.high || o.endHigh == p.high && o.endLow <= p.low)
-		})
-		hits := stack[len(stack)-1].hits | p.hits
-		put(p.high, p.low, hits)
-		endHigh, endLow := behind(p)
-		stack = append(stack, open{endHigh, endLow, hits})
-	}
-	leave(func(open) bool { return true })
-	top = 1
-	if n := len(all); n > 1 {
-		top = 1 << (bits.Len(uint(n-1)) - 1)
-	}
-	return all, top
-}
-
-// behind is the first address behind p; 0 if there is none.
-func behind(p prefix) (high, low uint64) {
-	size := 128 - p.length
-	if size >= 64 {
-		return p.high + 1<<(size-64), 0 // a shift by 64 gives 0, as it should
-	}
-	low, carry := bits.Add64(p.low, 1<<size, 0)
-	return p.high + carry, low
-}
-
-// spans are spans6 of numbers of 64 bits.
-func spans(prefixes []prefix) (all []span, top uint32) {
-	wide, top := spans6(prefixes)
-	for _, s := range wide {
-		if s.High == 0 {
-			all = append(all, span{s.Low, s.Hits})
-		}
-	}
-	return all, top
-}
-
 // contents is what belongs into a map.
 type contents struct {
 	name         string
@@ -371,9 +215,11 @@ func (t *tables) contents() []contents {
 	}
 	return []contents{
 		{"flows", len(keys), unsafe.Pointer(unsafe.SliceData(keys)), unsafe.Pointer(unsafe.SliceData(values))},
-		array("ranges4", t.ranges4),
+		array("tables4", t.tables4),
+		array("cuts4", t.cuts4),
 		array("macs", t.macs),
-		array("ranges6", t.ranges6),
+		array("tables6", t.tables6),
+		array("cuts6", t.cuts6),
 	}
 }
 

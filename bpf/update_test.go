@@ -1,11 +1,8 @@
 package bpf_test
 
 import (
-	"encoding/binary"
 	"os"
-	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -14,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
@@ -84,10 +80,7 @@ func TestUpdateThatFailsLeavesTheOldFilter(t *testing.T) {
 	is, _ := programs(t, a)
 	assert.Equal(t, was, is)
 	assert.Equal(t, said, p.String())
-	assert.Eventually(t, func() bool {
-		runtime.GC() // libbpfgo leaves it the file of an object that does not load
-		return len(descriptors(t)) <= before
-	}, 5*time.Second, time.Millisecond)
+	assert.Len(t, descriptors(t), before)
 	wire.send(t, packetOf("10.0.0.1", "10.0.0.2", udp, ported(udp, 9, 53)))
 	assert.Eventually(t, func() bool { return count(t, p).Matched == 1 }, 5*time.Second, time.Millisecond)
 }
@@ -141,104 +134,4 @@ func TestUpdateLeaksNothing(t *testing.T) {
 		update()
 	}
 	assert.Equal(t, before, len(descriptors(t)))
-}
-
-// TestUpdateUnderTraffic sends numbered packets to two ports. One is the
-// socket's in all of the filters, the other is the kernel's; the filters change
-// all the time in everything else. Not one packet may take the other way or get
-// lost, and the counters must know them all.
-func TestUpdateUnderTraffic(t *testing.T) {
-	for _, mode := range bothModes {
-		t.Run(mode.String(), func(t *testing.T) { updateUnderTraffic(t, mode) })
-	}
-}
-
-const (
-	oursPort, kernelPort = 4789, 4790
-	window               = 128 // packets on their way: less than any queue between
-)
-
-func updateUnderTraffic(t *testing.T, mode bpf.Mode) {
-	a, b := testns.Veth{}.Make(t)
-	kernel, wire := openTap(t, a), openTap(t, b)
-	require.NoError(t, unix.SetsockoptInt(int(kernel), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
-	filters := []bpf.Filter{
-		{UDPPorts: []uint16{oursPort}},
-		{UDPPorts: bpf.Ports(4000, 4789), Ping: true, KeepManagement: true},
-		{All: true, Except: &bpf.Filter{UDPPorts: []uint16{kernelPort}}},
-		{Protocols: []uint8{udp}, Except: &bpf.Filter{UDPPorts: []uint16{kernelPort}, TCPPorts: []uint16{1}}},
-	}
-	p := attach(t, a, bpf.Options{Filter: filters[0], Mode: mode})
-	require.NoError(t, p.WaitLink(timeout(t, 5*time.Second)))
-	umem, socket := open(t, a, 0)
-	require.NoError(t, socket.UpdateXSKMap(p))
-
-	var stop atomic.Bool
-	updates := make(chan int)
-	go func() {
-		n := 0
-		for ; !stop.Load(); n++ {
-			if !assert.NoError(t, p.Update(filters[n%len(filters)])) {
-				break
-			}
-		}
-		updates <- n
-	}()
-
-	var sent, ours, theirs uint32
-	receive := func() { // all that is there
-		descs := make([]xsk.Desc, 64)
-		_, n, err := socket.RxBurst(nil, descs)
-		require.NoError(t, err)
-		back := make([]xsk.Addr, n)
-		for i, d := range descs[:n] {
-			requireNumber(t, umem.Bytes(d), oursPort, ours)
-			back[i] = d.Addr
-			ours++
-		}
-		socket.Fill.Produce(back)
-		require.NoError(t, socket.WakeRx())
-		buffer := make([]byte, 256)
-		for {
-			n, _, err := unix.Recvfrom(int(kernel), buffer, unix.MSG_DONTWAIT)
-			if err != nil {
-				break
-			}
-			requireNumber(t, buffer[:n], kernelPort, theirs)
-			theirs++
-		}
-	}
-	deadline := time.Now().Add(time.Second)
-	for time.Now().Before(deadline) {
-		if sent-ours >= window/2 || sent-theirs >= window/2 {
-			receive()
-			continue
-		}
-		wire.send(t, numbered(oursPort, sent))
-		wire.send(t, numbered(kernelPort, sent))
-		sent++
-	}
-	for end := time.Now().Add(5 * time.Second); (ours < sent || theirs < sent) && time.Now().Before(end); {
-		receive()
-	}
-	stop.Store(true)
-	t.Logf("%d packets, %d updates", 2*sent, <-updates)
-	assert.Equal(t, sent, ours, "packets for the socket")
-	assert.Equal(t, sent, theirs, "packets for the kernel")
-	c, err := p.Counters()
-	require.NoError(t, err)
-	assert.EqualValues(t, sent, c.Matched, c)
-	assert.EqualValues(t, sent, c.Passed+c.Excepted, c)
-	assert.Zero(t, c.NoSocket, c)
-}
-
-func numbered(port uint16, number uint32) []byte {
-	payload := binary.BigEndian.AppendUint32(make([]byte, 0, 32), number)
-	return packetOf("10.0.0.1", "10.0.0.2", udp, append(be16(9, port, uint16(8+len(payload)), 0), payload...))
-}
-
-func requireNumber(t *testing.T, packet []byte, port uint16, number uint32) {
-	t.Helper()
-	require.Equal(t, port, binary.BigEndian.Uint16(packet[36:]), "a packet took the wrong way")
-	require.Equal(t, number, binary.BigEndian.Uint32(packet[42:]), "a packet is missing")
 }

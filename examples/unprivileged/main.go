@@ -65,7 +65,7 @@ func privileged(ctx context.Context, o *cmdline.Options, name string, raw bool) 
 		return err
 	}
 	defer program.Close() // the map lives as long as somebody has it open
-	if err := program.WaitLink(ctx); err != nil {
+	if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 		return err
 	}
 	ours, theirs, err := pair()
