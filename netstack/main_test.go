@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 	"github.com/go-xsk/xsk/netstack"
@@ -196,6 +195,3 @@ func (w onlyWriter) Write(p []byte) (int, error) {
 	_, _ = w.b.Write(p)
 	return w.a.Write(p)
 }
-
-// total adds up the frames of queues.
-func total(qs xsk.Queues) xsk.FrameCounts { return qs.Stats().Frames }

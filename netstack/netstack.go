@@ -15,6 +15,14 @@
 // gives them the traffic of these addresses and leaves the rest to the kernel, and
 // starts the stack. The kernel keeps its own addresses on the same interface.
 //
+// A program that answers single requests has them sooner with one processor
+// (GOMAXPROCS=1): a packet goes from goroutine to goroutine, from the one that
+// receives over TCP's to the program's, and with more Go wakes another thread each
+// time, which finds nothing to do and is in the way of the peer on a small machine.
+//
+// gVisor has no stable versions. This package is tested with the one that its go.mod
+// names, and its tests tell when a fault that it works around has been mended.
+//
 // An [Endpoint] is the part below: gVisor's stack.LinkEndpoint over any number of
 // Queues, for programs that have a stack of their own.
 package netstack
