@@ -55,12 +55,12 @@ func many(t *testing.T, a, b *netstack.Host, n int, size int64) {
 func TestTransferBetweenHostsOverFourQueues(t *testing.T) {
 	inEachMode(t, func(t *testing.T, mode bpf.Mode) {
 		a, b := hosts(t, testns.Veth{Queues: 4}, mode, netstack.Options{})
-		many(t, a, b, 16, 2<<20)
+		many(t, a, b, 16, 1<<20)
 		used := strings.Count(b.String(), "queue ")
 		assert.Equal(t, 4, used, b.String())
 		assert.Zero(t, a.Endpoint().Stats().RxBad)
 		// Both ways at once, IPv6.
-		transfer(t, a.Listen, net.JoinHostPort(ours6, "0"), fromHost(t, b), 5<<20, true)
+		transfer(t, a.Listen, net.JoinHostPort(ours6, "0"), fromHost(t, b), 3<<20, true)
 	})
 }
 
@@ -143,8 +143,8 @@ func TestKernelKeepsItsOwnAddress(t *testing.T) {
 			defer l.Close()
 			go func() { logins <- login(l, fromPeer(p), stop) }()
 		}
-		transfer(t, onPeer(p), net.JoinHostPort(peer4, "0"), fromHost(t, h), 10<<20, true)
-		transfer(t, h.Listen, net.JoinHostPort(ours6, "22"), fromPeer(p), 10<<20, true)
+		transfer(t, onPeer(p), net.JoinHostPort(peer4, "0"), fromHost(t, h), 4<<20, true)
+		transfer(t, h.Listen, net.JoinHostPort(ours6, "22"), fromPeer(p), 4<<20, true)
 		close(stop)
 		require.NoError(t, <-logins)
 		require.NoError(t, <-logins)
@@ -283,8 +283,8 @@ func TestCloseWithOpenConnectionsLeavesNothing(t *testing.T) {
 		run() // what is made once
 		goroutines, files := runtime.NumGoroutine(), openFiles(t)
 		run()
-		assert.Equal(t, files, openFiles(t), "descriptors")
-		for range 200 { // timers of the stack may still be running
+		assert.LessOrEqual(t, openFiles(t), files, "descriptors") // fewer, if another test's went meanwhile
+		for range 200 {                                           // timers of the stack may still be running
 			if runtime.NumGoroutine() <= goroutines {
 				return
 			}

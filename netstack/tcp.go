@@ -60,6 +60,9 @@ func (c *TCPConn) Read(b []byte) (int, error) {
 				return 0, c.fail("read", err)
 			}
 		default:
+			if closed := c.open(&c.read); closed != nil {
+				return 0, c.fail("read", closed)
+			}
 			return 0, c.fail("read", errnoOf(err))
 		}
 	}
@@ -87,6 +90,9 @@ func (c *TCPConn) Write(b []byte) (int, error) {
 				return total, c.fail("write", err)
 			}
 		default:
+			if closed := c.open(&c.write); closed != nil {
+				return total, c.fail("write", closed)
+			}
 			return total, c.fail("write", errnoOf(err))
 		}
 	}

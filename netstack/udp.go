@@ -157,6 +157,9 @@ func (c *UDPConn) send(b []byte, to netip.AddrPort, addr net.Addr) (int, error) 
 				return 0, c.fail("write", addr, err)
 			}
 		default:
+			if closed := c.open(&c.write); closed != nil {
+				return 0, c.fail("write", addr, closed)
+			}
 			return 0, c.fail("write", addr, errnoOf(err))
 		}
 	}
