@@ -78,6 +78,8 @@
 //	free <---Free-- user, loan            |
 //	free <------------inside Send, Alloc--+-- tx, once it is sent (completion ring)
 //
+// Whoever hands received frames on lends them with a [Loan], on the same terms.
+//
 // # Rings
 //
 // Below the Queue are libxdp's own nouns, one Go name for each C name.
