@@ -21,8 +21,8 @@ import (
 // [Socket.UpdateXSKMap]. Later sockets inherit the first one's BindFlags.
 //
 // A queue that was closed a moment ago is still busy in the kernel, for some 20
-// to 40 ms, so NewSocket waits for it up to a second before it answers EBUSY;
-// otherwise it does not block.
+// to 40 ms, so NewSocket waits for it up to a second before it answers EBUSY, and says
+// who holds it, as far as can be known; otherwise it does not block.
 //
 // Errors wrap ENODEV for an unknown interface, EINVAL for a value that breaks a
 // rule, EOPNOTSUPP where the driver has no zero copy or no native mode, EPERM
@@ -67,7 +67,7 @@ func newSocket(ifname string, queue int, u *Umem, c *SocketConfig) (*Socket, err
 		case !busy:
 			return s, err
 		case time.Since(start) > busyPatience:
-			return nil, explained(syscall.EBUSY, "another socket holds the queue; waited %v for it", busyPatience)
+			return nil, explained(syscall.EBUSY, "%s; waited %v for it", u.holderOf(ifindex, queue), busyPatience)
 		}
 	}
 }

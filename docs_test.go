@@ -39,6 +39,60 @@ func TestEveryFeatureHasItsTest(t *testing.T) {
 	assert.Greater(t, links, 50)
 }
 
+// Every error that docs/troubleshooting.md explains is one of ours, word by word.
+func TestEveryErrorOfTroubleshootingIsOne(t *testing.T) {
+	var source strings.Builder
+	for _, pattern := range []string{"*.go", "bpf/*.go"} {
+		names, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, name := range names {
+			source.WriteString(read(t, name))
+		}
+	}
+	_, table, found := strings.Cut(read(t, "docs/troubleshooting.md"), "## What an error says")
+	require.True(t, found)
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1)
+	assert.Greater(t, len(rows), 15)
+	for _, row := range rows {
+		for _, part := range strings.Split(row[1], "…") {
+			assert.Contains(t, source.String(), part, row[1])
+		}
+	}
+}
+
+// Every link from one page to another, or to a heading, leads somewhere.
+func TestLinksOfThePagesLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	link := regexp.MustCompile(`\]\(([^)#:\s]*)(#[^)\s]*)?\)`)
+	links := 0
+	for _, page := range append(pages, "README.md") {
+		for _, l := range link.FindAllStringSubmatch(read(t, page), -1) {
+			target := page
+			if l[1] != "" {
+				target = filepath.Join(filepath.Dir(page), l[1])
+			}
+			if _, err := os.Stat(target); !assert.NoError(t, err, page) {
+				continue
+			}
+			if links++; l[2] != "" {
+				assert.Contains(t, anchors(read(t, target)), l[2], page)
+			}
+		}
+	}
+	assert.Greater(t, links, 20)
+}
+
+// anchors are those that GitHub gives the headings of a page.
+func anchors(page string) (names []string) {
+	drop := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := drop.ReplaceAllString(strings.ToLower(heading[1]), "")
+		names = append(names, "#"+strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
+}
+
 // Every name in the xsk.h of this machine is in docs/porting.md.
 func TestEveryNameOfXskHIsInThePortingTable(t *testing.T) {
 	header := read(t, "/usr/include/xdp/xsk.h")

@@ -1,3 +1,5 @@
+//go:build !nobpf
+
 package xsk_test
 
 import (
@@ -83,7 +85,7 @@ func ExampleFrame_Keep() {
 }
 
 // Two interfaces on one Umem: what comes in on one is sent out of the other
-// from the frame it is in, and no byte is copied.
+// from the frame it is in, and no byte is copied. This is how to forward.
 func ExampleOpen_sharedUmem() {
 	umem, err := xsk.NewUmem(nil)
 	if err != nil {
@@ -127,7 +129,7 @@ func ExampleOpen_sharedUmem() {
 }
 
 // A packet of the program's own. This one tells all stations who has the
-// address 192.0.2.9, in a gratuitous ARP.
+// address 192.0.2.9, in a gratuitous ARP. This is how to send.
 func ExampleQueue_Alloc() {
 	q, err := xsk.Open("eth0", 0, &xsk.Config{
 		SocketConfig: xsk.SocketConfig{TxOnly: true}, // so it needs no program
@@ -149,4 +151,25 @@ func ExampleQueue_Alloc() {
 	n, err := q.Send(frames)
 	fmt.Println(n, err)
 	// Output: 1 <nil>
+}
+
+// A VLAN tag, put into the room before the packet: the MAC addresses move to the
+// front, and the tag stands behind them.
+func ExampleFrame_Prepend() {
+	q, done := listen() // bpf.Attach and xsk.Open, for UDP port 7 of eth0
+	defer done()
+
+	ask("192.0.2.1:7", "hello") // a kernel socket beyond eth0
+	frames := make([]xsk.Frame, 64)
+	if _, err := q.Receive(frames); err != nil {
+		log.Panic(err)
+	}
+	f := &frames[0]
+	if !f.Prepend(4) {
+		log.Panic("no room")
+	}
+	copy(f.Data, f.Data[4:16])
+	copy(f.Data[12:], "\x81\x00\x00\x05") // VLAN 5
+	fmt.Printf("% x\n", f.Data[12:18])
+	// Output: 81 00 00 05 08 00
 }

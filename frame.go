@@ -14,7 +14,8 @@ import (
 // either, and after the end of a loan, every copy of the Frame is stale, and
 // using one is an error that names its address.
 //
-// Change Data to change the packet: write into it, reslice it to trim, append
+// Who has a Frame may use it in any goroutine, in one at a time. Change Data to
+// change the packet: write into it, reslice it to trim, append
 // within its capacity, which ends where the frame ends. A loop over frames by
 // value changes copies: write f := &frames[i].
 type Frame struct {
@@ -48,9 +49,11 @@ func (f *Frame) CopyTo(dst []byte) int {
 // Prepend grows Data by n bytes at the front, over the room that the frame has
 // before the packet: at least 256 bytes in a received or a new frame. The
 // bytes hold whatever was there. It reports false, and changes nothing, when
-// the frame has no such room.
+// the frame has no such room, when it is stale, and for the zero Frame. It takes
+// no lock.
 func (f *Frame) Prepend(n int) bool {
-	if f.pool == nil || f.pool.area == nil || n < 0 {
+	// Whoever has the frame may read its entry: that changes only when it goes.
+	if f.pool == nil || n < 0 || f.pool.table[f.index].gen != f.gen || f.pool.area == nil {
 		return false
 	}
 	start := f.offset()
@@ -74,18 +77,18 @@ func (f *Frame) offset() int64 {
 // goroutine that received the frame, before its next Receive. Keeping a frame
 // that is the program's already does nothing; Keep panics on a stale one.
 func (f *Frame) Keep() {
+	if f.pool != nil {
+		f.pool.keep(unsafe.Slice(f, 1))
+	}
+}
+
+// Umem is the memory that the frame is in; nil for the zero Frame. Only a Queue on
+// that memory sends it.
+func (f *Frame) Umem() *Umem {
 	if f.pool == nil {
-		return
+		return nil
 	}
-	f.pool.keep(f)
-	if len(f.Frags) == 0 {
-		return
-	}
-	// The Queue uses the array behind Frags again.
-	f.Frags = append([]Frame(nil), f.Frags...)
-	for i := range f.Frags {
-		f.pool.keep(&f.Frags[i])
-	}
+	return f.pool.umem
 }
 
 // Free gives the frame back; see the function of that name.
@@ -100,21 +103,17 @@ func (f *Frame) Free() {
 // frame, one that was sent, freed or lent out again: somebody else owns it now.
 func Free(frames []Frame) {
 	for len(frames) > 0 {
-		p := frames[0].pool
-		n := 1
-		for n < len(frames) && frames[n].pool == p {
-			n++
-		}
-		if p != nil {
-			p.giveBack(frames[:n])
+		n := ofOnePool(frames)
+		if p := frames[0].pool; p != nil {
+			p.cameBack(p.giveAllBack(frames[:n]))
 		}
 		frames = frames[n:]
 	}
 }
 
-// giveBack is Free, for frames of one pool.
-func (p *pool) giveBack(frames []Frame) {
-	if p.giveAllBack(frames) {
+// cameBack tells who waits for frames that some are free.
+func (p *pool) cameBack(closed bool) {
+	if closed {
 		p.releaseMapping()
 	}
 	// A Queue that lacks frames says so and then looks once more: it has seen
@@ -130,7 +129,7 @@ func (p *pool) giveBack(frames []Frame) {
 	}
 }
 
-// giveAllBack reports whether the pool is closed.
+// giveAllBack is Free, for frames of one pool. It reports whether that is closed.
 func (p *pool) giveAllBack(frames []Frame) bool {
 	c := p.cursor()
 	defer c.unlock()
@@ -152,21 +151,6 @@ func (c *cursor) giveBack(f *Frame) {
 	c.at.put(f.index)
 }
 
-// keep is Keep, for one frame of a packet.
-func (p *pool) keep(f *Frame) {
-	e := &p.table[f.index]
-	s := p.lockHome(e)
-	switch {
-	case !e.held(f):
-		err := p.notHeld(f, e)
-		s.mu.Unlock()
-		panic("xsk: keep: " + err.Error())
-	case e.owner == ownerLoan:
-		s.move(e, ownerUser)
-	}
-	s.mu.Unlock()
-}
-
 // loanOver ends the loan of a frame that the Queue of s has lent, and reports
 // whether it was on: the frame may be another's by now, or at home elsewhere. A
 // frame that a sender is about to queue stays the sender's: the TX ring may yet
@@ -186,7 +170,7 @@ func (s *shard) loanOver(e *entry) bool {
 // held reports whether the program has f: lent or its own. The frame's shard is
 // locked.
 func (e *entry) held(f *Frame) bool {
-	return e.gen == f.gen && (e.owner == ownerLoan || e.owner == ownerUser)
+	return e.gen == f.gen && e.owner >= ownerLoan && e.owner <= ownerLent
 }
 
 // notHeld is the error that says so.
@@ -207,13 +191,14 @@ const (
 	ownerRx                   // the kernel: fill ring, NIC, RX ring
 	ownerLoan                 // the goroutine that received it, until its next Receive
 	ownerUser                 // the program
+	ownerLent                 // whom a Loan has lent it to, until its next Lend
 	ownerTx                   // the kernel: TX ring, NIC, completion ring
 	ownerRetired              // maybe the kernel: its Queue was closed
 	owners
 )
 
 var ownerNames = [owners]string{
-	"free", "with the kernel to receive into", "lent by Receive", "the program's",
+	"free", "with the kernel to receive into", "lent by Receive", "the program's", "lent by a Loan",
 	"with the kernel to be sent", "retired with its queue",
 }
 
@@ -225,7 +210,7 @@ type entry struct {
 	next  uint32        // the free frame below this one; noFrame at the end
 	queue uint16        // the Queue that sends it (ownerTx) or is closed (ownerRetired)
 	owner owner
-	was   owner // before it went to ownerTx: loan or user
+	was   owner // before it went to ownerTx: loan, user or lent
 }
 
 // noFrame ends a list of free frames.

@@ -66,3 +66,32 @@ func TestStaleAndForeignFramesAreRefusedByAddress(t *testing.T) {
 	g.Free()
 	refused("stale", g)
 }
+
+func TestPrependIsForWhoHasTheFrame(t *testing.T) {
+	a, b := queuePair(t, modes[0], xsk.Config{})
+	f := write(t, a, 0, 1, 60)[0]
+	tagged := f
+	require.True(t, tagged.Prepend(4))
+	assert.Len(t, tagged.Data, 64)
+	assert.Equal(t, f.Data, tagged.Data[4:])
+	assert.False(t, tagged.Prepend(253), "256 bytes are before it")
+	assert.False(t, tagged.Prepend(-1))
+	assert.Len(t, tagged.Data, 64)
+	_, err := a.Send([]xsk.Frame{tagged})
+	require.NoError(t, err)
+	assert.False(t, f.Prepend(4), "it was sent")
+	assert.Len(t, f.Data, 60)
+
+	frames := make([]xsk.Frame, 1)
+	_, err = b.Receive(frames)
+	require.NoError(t, err)
+	lent := frames[0]
+	require.True(t, lent.Prepend(4))
+	_, err = b.TryReceive(frames)
+	require.NoError(t, err)
+	assert.False(t, lent.Prepend(4), "the loan is over")
+	lent = write(t, b, 0, 1, 60)[0]
+	lent.Free()
+	assert.False(t, lent.Prepend(4), "it was freed")
+	assert.False(t, new(xsk.Frame).Prepend(0))
+}

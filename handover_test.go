@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
-	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -41,6 +40,7 @@ func takesFile(t testing.TB, err error) bool {
 	}
 	assert.ErrorContains(t, err, "xsk: create umem: File needs libxdp 1.4.0")
 	assert.ErrorContains(t, err, "CAP_NET_RAW")
+	assert.Less(t, libxdpMinor(t), 4, "this libxdp has xsk_umem__create_with_fd")
 	return false
 }
 
@@ -98,6 +98,7 @@ func TestUmemOnAFileWithTxMetadata(t *testing.T) {
 	u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 16, TxMetadataLen: 24, File: f})
 	if errors.Is(err, errors.ErrUnsupported) {
 		assert.ErrorContains(t, err, "libxdp 1.5")
+		assert.Less(t, libxdpMinor(t), 5, "this libxdp has xsk_umem__create_opts")
 		assert.Equal(t, before, descriptors(t))
 		return
 	}
@@ -155,7 +156,7 @@ func TestOpenAllRefusesOneFileForManyQueues(t *testing.T) {
 		SocketConfig: xsk.SocketConfig{TxOnly: true},
 	})
 	assert.ErrorIs(t, err, syscall.EINVAL)
-	assert.ErrorContains(t, err, "UmemConfig.File is one socket, and 2 queues need one each")
+	assert.ErrorContains(t, err, "xsk: open "+a+": UmemConfig.File is one socket, and 2 queues need one each: Open every queue by itself")
 }
 
 // unprivilegedHalf, in the environment, makes a test the half without
@@ -172,7 +173,7 @@ func TestQueueWithoutPrivileges(t *testing.T) {
 	}
 	inEachMode(t, func(t *testing.T, m mode) {
 		a, b := vethPair(t)
-		program := redirect(t, b, m).(*bpf.Program)
+		program := redirect(t, b, m)
 		socket := handedOver(t, b)
 		u, err := xsk.NewUmem(&xsk.UmemConfig{Frames: 16, File: handedOver(t, b)})
 		var raw []uintptr
@@ -213,8 +214,10 @@ func TestQueueWithoutPrivileges(t *testing.T) {
 		})
 		assert.Less(t, number(t, tx.umem.Bytes(tx.receive(t, 1)[0])), first)
 		tx.send(t, 1000, 20, 60)
-		for _, d := range tx.receive(t, 20) {
-			assert.GreaterOrEqual(t, number(t, tx.umem.Bytes(d)), 1000)
+		for seen := 0; seen < 20; { // late ones of the first may come, too
+			if number(t, tx.umem.Bytes(tx.receive(t, 1)[0])) >= 1000 {
+				seen++
+			}
 		}
 		tx.send(t, lastNumber, 1, 60)
 		assert.NoError(t, half.Wait(), &said)

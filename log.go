@@ -25,13 +25,13 @@ const (
 // SetLogger hands every line that libxdp prints to hook; nil, the default,
 // silences it (libxdp_set_print). The hook runs before the call that printed
 // returns, outside of every lock, and may be called from several goroutines at
-// once.
+// once, as SetLogger may.
 func SetLogger(hook func(level LogLevel, text string)) {
 	_ = setLogger(logLibxdp, hook)
 }
 
-// SetLibbpfLogger does the same for the libbpf that libxdp uses
-// (libbpf_set_print). That printer belongs to the whole process, so it is left
+// SetLibbpfLogger hands every line that the libbpf of libxdp prints to hook, as
+// SetLogger does libxdp's (libbpf_set_print). That printer belongs to the whole process, so it is left
 // alone until this is called, and nil gives it back. It fails with ENOSYS in a
 // program that hides libbpf's symbols.
 func SetLibbpfLogger(hook func(level LogLevel, text string)) error {

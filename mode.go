@@ -8,7 +8,7 @@ import (
 // Mode says how packets reach the Umem: "zero copy", or "copy" with the most
 // likely reason in a sentence, as in "copy: the driver veth has no zero copy". It
 // asks the kernel anew, and is for people to read; [Socket.ZeroCopy] is for
-// programs.
+// programs. After Close the error is os.ErrClosed.
 func (s *Socket) Mode() (string, error) {
 	zc, err := s.ZeroCopy()
 	switch {

@@ -317,7 +317,9 @@ type Queues []*Queue
 // OpenAll opens a Queue on every queue of the interface, or on those that
 // Config.Queues names. With a nil Umem each maps memory of its own, which
 // Queues.String sums up; on a Umem of the caller's RxFrames defaults to half
-// the frames divided by the number of queues. On error it closes what it opened.
+// the frames divided by the number of queues. On error it closes what it opened;
+// errors are those of Open and CountQueues, and EINVAL for a queue that is named
+// twice or a File for several.
 func OpenAll(ifname string, cfg *Config) (Queues, error) {
 	var c Config
 	if cfg != nil {
@@ -339,7 +341,7 @@ func OpenAll(ifname string, cfg *Config) (Queues, error) {
 		}
 	}
 	if c.Umem == nil && c.UmemConfig.File != nil && len(numbers) > 1 {
-		return nil, failed("open "+ifname, invalid("UmemConfig.File is one socket, and %d queues need one each; Open them one by one", len(numbers)))
+		return nil, failed("open "+ifname, invalid("UmemConfig.File is one socket, and %d queues need one each: Open every queue by itself, with a File of its own", len(numbers)))
 	}
 	if c.Umem != nil && c.RxFrames == 0 && len(numbers) > 0 {
 		c.RxFrames = max(min(c.Umem.Frames()/2/len(numbers), c.Umem.Config().FillSize), 1)

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-xsk/xsk"
-	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -121,7 +120,6 @@ func TestOpenFillsInWhatFitsTheMemory(t *testing.T) {
 		says   string
 	}{
 		{xsk.Config{XSKMap: closed}, "the XSKMap is closed"},
-		{xsk.Config{XSKMap: (*bpf.Program)(nil)}, "the XSKMap is closed"},
 		{xsk.Config{Linger: time.Second}, "Linger 1s is not between 0 and 1ms"},
 		{xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 4 << 20}, RxFrames: 2 << 20}, "RxFrames 2097152 is more than the fill ring's 1048576 entries"},
 	} {

@@ -24,6 +24,7 @@ import (
 // them (lockAll) sees every frame at once.
 type pool struct {
 	layout
+	umem     *Umem
 	area     []byte
 	base     uintptr
 	headroom int // where Data begins in a new frame
@@ -46,6 +47,7 @@ type pool struct {
 func newPool(u *Umem) *pool {
 	p := &pool{
 		layout:   u.layout,
+		umem:     u,
 		area:     u.area,
 		base:     uintptr(unsafe.Pointer(unsafe.SliceData(u.area))),
 		headroom: xdpHeadroom + u.headroom,
@@ -196,7 +198,7 @@ func (p *pool) releaseMapping() {
 // no Queue is left, which may be in the middle of a burst: a store to unmapped memory
 // ends a Go program. All shards are locked.
 func (p *pool) unmap() {
-	if c := p.sum(); !p.closed || p.mapping == nil || c[ownerLoan]+c[ownerUser] > 0 {
+	if c := p.sum(); !p.closed || p.mapping == nil || c[ownerLoan]+c[ownerUser]+c[ownerLent] > 0 {
 		return
 	}
 	for _, s := range p.all() {

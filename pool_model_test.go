@@ -38,7 +38,8 @@ type world struct {
 	filled [3][]Addr
 	sent   [3][]Addr
 	done   []Addr // completed before
-	lent   [3][]Frame
+	lent   [5][]Frame
+	loans  [5]Loan // the last two
 	own    []Frame
 	stale  []Frame
 }
@@ -185,9 +186,11 @@ func (w *world) act() {
 	case 1, 2, 3, 4:
 		w.misuse()
 	default:
-		switch w.choose(8) {
+		switch w.choose(9) {
 		case 0:
 			w.alloc()
+		case 8:
+			w.lendOut(3 + w.choose(2))
 		case 1:
 			w.keep()
 		case 2:
@@ -206,8 +209,8 @@ func (w *world) act() {
 // ones, which stay in lent, for the loan does not know.
 func (w *world) pick(n int) (frames []Frame) {
 	for range n {
-		i := w.choose(4)
-		if i == 3 {
+		i := w.choose(6)
+		if i == 5 {
 			if len(w.own) > 0 {
 				at := w.choose(len(w.own))
 				frames = append(frames, w.own[at])
@@ -220,7 +223,7 @@ func (w *world) pick(n int) (frames []Frame) {
 		}
 		f := w.lent[i][w.choose(len(w.lent[i]))]
 		same := func(g Frame) bool { return g.index == f.index }
-		if m := w.frames[f.index]; m.owner == ownerLoan && m.gen == f.gen && !slices.ContainsFunc(frames, same) {
+		if w.isLent(i, f) && !slices.ContainsFunc(frames, same) {
 			frames = append(frames, f)
 		}
 	}

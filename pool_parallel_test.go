@@ -51,7 +51,6 @@ func (p *player) send(frames []Frame) (refused []Frame) {
 	p.random.Shuffle(len(p.sent), func(i, j int) { p.sent[i], p.sent[j] = p.sent[j], p.sent[i] })
 	left := min(len(p.sent), p.random.IntN(32))
 	c := p.pool.cursor()
-	c.sent(descs[:queued])
 	c.untake(descs[queued:])
 	c.completed(p.sent[left:], p.shard)
 	c.unlock()

@@ -10,11 +10,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// lentBy is the owner of what queue i lends; 3 and 4 are Loans.
+func lentBy(i int) owner {
+	if i < 3 {
+		return ownerLoan
+	}
+	return ownerLent
+}
+
+func (w *world) isLent(i int, f Frame) bool {
+	m := w.frames[f.index]
+	return m.owner == lentBy(i) && int(m.queue) == i && m.gen == f.gen
+}
+
 // endLoan is the model's end of the loan of queue i; it returns the frames that
 // were lent until now.
 func (w *world) endLoan(i int) (ended []uint32) {
 	for _, f := range w.lent[i] {
-		if m := &w.frames[f.index]; m.owner == ownerLoan && m.gen == f.gen {
+		if m := &w.frames[f.index]; w.isLent(i, f) {
 			m.gen++
 			ended = append(ended, f.index)
 			w.retire(f)
@@ -130,6 +143,25 @@ func (w *world) keep() {
 	}
 }
 
+// lendOut ends a Loan and lends others.
+func (w *world) lendOut(i int) {
+	frames := w.pick(w.choose(16))
+	frames = slices.DeleteFunc(frames, func(f Frame) bool { return w.isLent(i, f) }) // they end with the loan
+	for _, index := range w.endLoan(i) {
+		w.put(index)
+	}
+	w.loans[i].Lend(frames)
+	for _, f := range frames {
+		w.give(f.index, ownerLent, i)
+		stale := f
+		stale.gen = w.frames[f.index].gen
+		w.retire(stale)
+		w.frames[f.index].gen++
+		w.same(int(w.frames[f.index].gen), int(f.gen))
+		w.lent[i] = append(w.lent[i], f)
+	}
+}
+
 func (w *world) giveBack() {
 	frames := w.pick(1 + w.choose(16))
 	Free(frames)
@@ -186,12 +218,17 @@ func (w *world) send() {
 	// Between the two the loan may end: the sender's are the sender's then.
 	ended := -1
 	if w.choose(4) == 0 {
-		ended = w.choose(3)
-		w.recycle(ended)
+		if ended = w.choose(5); ended < 3 {
+			w.recycle(ended)
+		} else {
+			for _, index := range w.endLoan(ended) {
+				w.put(index)
+			}
+			w.loans[ended].Lend(nil)
+		}
 	}
 	queued := w.choose(taken + 1)
 	c := w.pool.cursor()
-	c.sent(descs[:queued])
 	c.untake(descs[queued:])
 	c.unlock()
 	for k, f := range frames[:good] {
@@ -204,7 +241,7 @@ func (w *world) send() {
 		case k < taken:
 			w.frames[f.index] = was[k]
 			w.steps++
-			if was[k].owner == ownerLoan && int(was[k].queue) == ended {
+			if ended >= 0 && was[k].owner == lentBy(ended) && int(was[k].queue) == ended {
 				w.frames[f.index].owner = ownerUser
 			}
 		}

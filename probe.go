@@ -17,12 +17,12 @@ import (
 // A Device is what Probe found out about an interface: a snapshot, to read and to
 // print.
 type Device struct {
-	Name     string
-	Index    int    // ifindex, in this network namespace
-	Driver   string // as ethtool -i says; "" if it says nothing
-	MTU      int    // bytes, without the Ethernet header
-	Queues   int    // as CountQueues
-	Features XDPFeatures
+	Name     string       // of the interface
+	Index    int          // ifindex, in this network namespace
+	Driver   string       // as ethtool -i says; "" if it says nothing
+	MTU      int          // bytes, without the Ethernet header
+	Queues   int          // as CountQueues
+	Features XDPFeatures  // of the driver, in native mode
 	MaxSegs  int          // frames of one packet in zero copy; 1 leaves out BindMultiBuffer; 0: no zero copy, or unknown
 	Programs []XDPProgram // on the interface now
 	Unknown  error        // what could not be found out, and why; nil if all is known
@@ -59,7 +59,7 @@ func (f XDPFeatures) String() string {
 
 // An XDPProgram is an XDP program on an interface.
 type XDPProgram struct {
-	ID         int
+	ID         int      // the kernel's, as in ip link and bpftool
 	Name       string   // 15 bytes at most; "" without CAP_SYS_ADMIN
 	Mode       XDPFlags // XDPDrvMode, XDPSKBMode or XDPHWMode
 	Dispatched bool     // libxdp's dispatcher calls it, which stands before it
@@ -91,8 +91,9 @@ func (p XDPProgram) String() string {
 // Probe tells what ifname can do and has: it asks ethtool, and the kernel through
 // libbpf (bpf_xdp_query). It needs no privileges but for the programs' names, and
 // changes nothing. What an old libbpf or kernel cannot say is in Device.Unknown
-// and no error. Errors wrap ENODEV for an interface that does not exist here,
-// EINVAL for an impossible name.
+// and no error. It looks in the network namespace of the calling thread, does not
+// block, and may be called from any goroutine. Errors wrap ENODEV for an interface
+// that does not exist here, EINVAL for an impossible name.
 func Probe(ifname string) (*Device, error) {
 	d, err := probe(ifname)
 	if err != nil {

@@ -42,7 +42,8 @@ type Queue struct {
 	last  QueueStats // the counts at Close
 }
 
-// SetDeadline sets the read and the write deadline.
+// SetDeadline sets the read and the write deadline. The error of this and of the two
+// below is os.ErrClosed after Close.
 func (q *Queue) SetDeadline(t time.Time) error {
 	if err := q.SetReadDeadline(t); err != nil {
 		return err
@@ -67,6 +68,11 @@ func (q *Queue) SetWriteDeadline(t time.Time) error {
 // Socket is the Queue's socket, to look at; its rings and bursts belong to the
 // Queue.
 func (q *Queue) Socket() *Socket { return q.sock }
+
+// RxFrames is the most frames that the kernel has at a time to receive into
+// (Config.RxFrames): the others of the Umem are for sending and for those that the
+// program keeps.
+func (q *Queue) RxFrames() int { return q.rxFrames }
 
 // Umem is the memory that the Queue's frames are in.
 func (q *Queue) Umem() *Umem { return q.umem }

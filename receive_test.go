@@ -194,6 +194,7 @@ func TestJumboPacketIsOneFrame(t *testing.T) {
 		a, b := openQueue(t, nameA, m, cfg), openQueue(t, nameB, m, cfg)
 		const length = 9014
 		want := make([]byte, length)
+		var loan xsk.Loan
 		for round := range 30 {
 			fillPacket(want, round)
 			parts := make([]xsk.Frame, 3)
@@ -220,6 +221,16 @@ func TestJumboPacketIsOneFrame(t *testing.T) {
 			all := make([]byte, length+1)
 			require.Equal(t, length, got[0].CopyTo(all))
 			require.Equal(t, want, all[:length])
+			if round%2 == 1 { // by way of somebody else
+				xsk.Keep(got)
+				n, err = b.TryReceive(nil)
+				require.NoError(t, err)
+				require.Zero(t, n)
+				loan.Lend(got)
+				assert.Equal(t, 3, b.Stats().Frames.Loan)
+				require.Equal(t, length, got[0].CopyTo(all))
+				require.Equal(t, want, all[:length])
+			}
 			n, err = b.Send(got) // back as it is
 			require.NoError(t, err)
 			require.Equal(t, 1, n)

@@ -18,12 +18,14 @@ type request struct {
 // Request asks the device for something when the packet is sent: it holds for the
 // next Send of the frame, and replaces an earlier Request. It takes a Umem with
 // [UmemConfig.TxMetadataLen], in Config.UmemConfig or of the caller's own, and the
-// frame must be the program's or lent to it.
+// frame must be the program's or lent to it. A packet of several frames has one
+// Request, that of its first. The zero TxRequest takes an earlier one back.
 //
 // Send writes it before Data as that is then, over the TxMetadataLen bytes there.
-// It refuses a packet without the bytes for the checksum, and one without that room
-// before it, whether or not there was a Request: the kernel does, too. Errors wrap
-// EINVAL, or errors.ErrUnsupported for a LaunchTime before Linux 6.15.
+// It refuses a packet without the bytes for the checksum, one with a Request of a
+// fragment, and one without that room before it, whether or not there was a Request:
+// the kernel does, too. Errors wrap EINVAL, or errors.ErrUnsupported for a LaunchTime
+// before Linux 6.15.
 func (f *Frame) Request(r TxRequest) error {
 	if f.pool == nil {
 		return failed("request", invalid("the Frame is empty: it came from neither Receive nor Alloc"))
@@ -43,7 +45,7 @@ func (p *pool) request(f *Frame, r TxRequest) error {
 	if !e.held(f) {
 		return p.notHeld(f, e)
 	}
-	p.requests[f.index] = request{TxRequest: r, gen: f.gen, asked: true}
+	p.requests[f.index] = request{TxRequest: r, gen: f.gen, asked: r != TxRequest{}}
 	return nil
 }
 
@@ -69,12 +71,17 @@ func (p *pool) ask(frames []Frame, descs []Desc, refused error) ([]Desc, int, er
 
 // askOne does it for one packet.
 func (p *pool) askOne(f *Frame, descs []Desc) error {
-	for _, d := range descs { // the kernel wants the room also without metadata
+	for i, d := range descs { // the kernel wants the room also without metadata
 		index := p.frameOf(d.Addr)
 		if uint64(d.Addr)-uint64(p.addr(index)) < p.txMeta {
 			return invalid("Data begins less than the %d bytes of TxMetadataLen into it", p.txMeta)
 		}
-		p.requests[index].waits = false // a fragment's too: its last Queue may have been closed
+		r := &p.requests[index]
+		r.waits = false // a fragment's too: its last Queue may have been closed
+		if i > 0 && r.asked && r.gen == f.Frags[i-1].gen {
+			return invalid("its fragment %d, frame %#x, has a Request: the packet's is that of its first frame",
+				i-1, uint64(p.addr(index)))
+		}
 	}
 	r := &p.requests[f.index]
 	if !r.asked || r.gen != f.gen {

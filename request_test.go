@@ -154,36 +154,6 @@ func TestSendRefusesMetadataThatCannotBe(t *testing.T) {
 	})
 }
 
-func TestRequestsOfForwardedFramesWithMetadata(t *testing.T) {
-	if !hasTxMetadata(t) {
-		return
-	}
-	a, b := vethPair(t)
-	c := smallQueue
-	c.TxMetadataLen = 24
-	q := openQueue(t, a, modes[1], xsk.Config{UmemConfig: c, XSKMap: described(t, a)})
-	far := openQueue(t, b, modes[1], xsk.Config{})
-	require.NoError(t, q.SetReadDeadline(time.Now().Add(5*time.Second)))
-	require.NoError(t, far.SetReadDeadline(time.Now().Add(5*time.Second)))
-	sendPackets(t, far, 1, 1, 60)
-	frames := make([]xsk.Frame, 1)
-	_, err := q.Receive(frames)
-	require.NoError(t, err)
-	f := &frames[0]
-	m, ok := f.RxMetadata()
-	assert.True(t, ok && m.HasHash)
-	require.NoError(t, f.Request(xsk.TxRequest{ID: uint64(m.Hash), Timestamp: true}))
-	again, ok := f.RxMetadata()
-	assert.True(t, ok, "Send overwrites it, not Request")
-	assert.Equal(t, m, again)
-	_, err = q.Send(frames)
-	require.NoError(t, err)
-	assert.EqualValues(t, m.Hash, stamps(t, q, 1)[0].ID)
-	_, err = far.Receive(frames)
-	require.NoError(t, err)
-	assert.Equal(t, 1, number(t, frames[0].Data))
-}
-
 func TestRequestsInUnalignedFramesWithMetadata(t *testing.T) {
 	if !hasTxMetadata(t) {
 		return
@@ -228,8 +198,21 @@ func TestRequestsOfAPacketInFragmentsWithMetadata(t *testing.T) {
 	_, err := q.Send([]xsk.Frame{first, second})
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, stamps(t, q, 1)[0].ID)
-	frames := make([]xsk.Frame, 2)
-	for got := 0; got < 2; {
+
+	// A fragment's Request would be lost: Send refuses it, until it is taken back.
+	third := write(t, q, 7, 3, 60)
+	third[0].Frags = third[1:3]
+	require.NoError(t, third[2].Request(xsk.TxRequest{ID: 3, Timestamp: true}))
+	n, err := q.Send(third[:1])
+	assert.Zero(t, n)
+	require.ErrorIs(t, err, syscall.EINVAL)
+	assert.Regexp(t, `frame 0x\w+: its fragment 1, frame 0x\w+, has a Request`, err)
+	require.NoError(t, third[2].Request(xsk.TxRequest{}))
+	_, err = q.Send(third[:1])
+	require.NoError(t, err)
+
+	frames := make([]xsk.Frame, 3)
+	for got := 0; got < 3; {
 		n, err := far.Receive(frames)
 		require.NoError(t, err)
 		for i := range frames[:n] {

@@ -111,16 +111,18 @@ func (q *Queue) burst(descs []Desc) (int, error) {
 		q.stampAll(t.done[:b.out])
 	}
 	c := q.pool.cursor()
-	c.sent(descs[:b.in])
 	c.untake(descs[b.in:])
 	c.completed(t.done[:b.out], q.shard)
 	c.unlock()
 	if b.in > 0 {
-		bytes := uint64(0)
-		packets := uint64(0)
+		bytes, packets := uint64(0), uint64(b.in)
 		for i := range descs[:b.in] {
 			bytes += uint64(descs[i].Len)
-			packets += uint64(1 - descs[i].Options&PktContd)
+		}
+		if q.multi {
+			for i := range descs[:b.in] {
+				packets -= uint64(descs[i].Options & PktContd)
+			}
 		}
 		q.stats.txBursts.Add(1)
 		q.stats.txPackets.Add(packets)
@@ -135,8 +137,12 @@ func (q *Queue) burst(descs []Desc) (int, error) {
 
 // Alloc takes empty frames for packets of the program's own and returns how
 // many: at least one, for it waits for one until the write deadline. Data is
-// empty, begins behind 256 bytes of room and has the capacity of the frame.
-// The frames are the program's until it sends or frees them.
+// empty, begins behind 256 bytes of room and has the capacity of the frame, which
+// may hold bytes of an earlier packet. The frames are the program's until it sends
+// or frees them.
+//
+// Errors wrap os.ErrDeadlineExceeded, os.ErrClosed, and ENODEV when the interface
+// is gone.
 func (q *Queue) Alloc(frames []Frame) (int, error) {
 	// Completions raise no event in zero copy, so this naps.
 	naps := 0
@@ -240,8 +246,8 @@ const (
 )
 
 // take moves the frames at the front of frames to ownerTx, for the Queue of s to
-// send, and appends their descriptors to descs, within its capacity and room; a packet is parts of them
-// at most. It stops before the first frame that cannot be sent and returns how
+// send, which ends the program's hold on them, and appends their descriptors to
+// descs, within its capacity and room; a packet is parts of them at most. It stops before the first frame that cannot be sent and returns how
 // many it took and why it stopped, if the frame is to blame.
 func (p *pool) take(frames []Frame, s *shard, descs []Desc, room, parts int) ([]Desc, int, error) {
 	c := p.cursor()
@@ -317,6 +323,7 @@ func (c *cursor) takeOne(f *Frame, s *shard, descs *[]Desc) error {
 		return invalid("Data of frame %#x, %d bytes, lies outside of it", first, len(f.Data))
 	}
 	e.was, e.queue = e.owner, uint16(s.number)
+	e.gen++
 	c.at.move(e, ownerTx)
 	*descs = append(*descs, Desc{Addr: Addr(start), Len: uint32(len(f.Data))})
 	return nil
@@ -328,13 +335,7 @@ func (c *cursor) untake(descs []Desc) {
 		e := &c.table[c.pool.frameOf(d.Addr)]
 		c.lock(e)
 		c.at.move(e, e.was)
-	}
-}
-
-// sent ends the program's hold on frames that are in the TX ring.
-func (c *cursor) sent(descs []Desc) {
-	for i := 0; i < len(descs); i += c.at.sentRun(c.pool, descs[i:]) {
-		c.lock(&c.table[c.pool.frameOf(descs[i].Addr)])
+		e.gen--
 	}
 }
 

@@ -127,31 +127,18 @@ func (s *shard) takeRun(p *pool, frames []Frame, descs []Desc, queue uint16) int
 		if before := start - uint64(f.index)*size; before > size || length > size-before || length < ethernetHeader {
 			break
 		}
-		if e.owner == ownerLoan {
+		if e.owner != ownerUser {
+			s.count[e.owner]--
 			lent++
 		}
 		e.was, e.queue, e.owner = e.owner, queue, ownerTx
+		e.gen++
 		descs[i] = Desc{Addr: Addr(start), Len: uint32(length)}
 		n++
 	}
-	s.count[ownerLoan] -= lent
 	s.count[ownerUser] -= n - lent
 	s.count[ownerTx] += n
 	return n
-}
-
-// sentRun ends the program's hold on frames that are in the TX ring.
-func (s *shard) sentRun(p *pool, descs []Desc) int {
-	table, number := s.table, s.number
-	for i := range descs {
-		index := p.frameOf(descs[i].Addr)
-		e := &table[index]
-		if e.home.Load() != number {
-			return i
-		}
-		e.gen++
-	}
-	return len(descs)
 }
 
 // completedRun makes frames free that the Queue of that number has sent.

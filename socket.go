@@ -27,8 +27,8 @@ type SocketConfig struct {
 // (struct xsk_socket).
 //
 // One goroutine at a time may use the receiving side (Fill, Rx, RxBurst,
-// PollRx) and one the sending side (Tx, Completion, TxBurst, PollTx); the two
-// run in parallel. Everything else may be called from any goroutine.
+// RxBurstWait, PollRx, WakeRx) and one the sending side (Tx, Completion, TxBurst,
+// PollTx, WakeTx); the two run in parallel. Everything else may be called from any goroutine.
 type Socket struct {
 	// The queue's fill and completion ring, which all sockets of one Umem on
 	// that queue share, and the socket's own two. A one-way socket has all
@@ -71,7 +71,7 @@ func (s *Socket) FD() int {
 
 // ZeroCopy reports whether the kernel granted zero copy (XDP_OPTIONS). Without
 // [BindZeroCopy] or [BindCopy] it chooses by itself, and this is the only way
-// to know.
+// to know; [Socket.Mode] says why it did. After Close the error is os.ErrClosed.
 func (s *Socket) ZeroCopy() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +108,8 @@ type Stats struct {
 	TxRingEmpty uint64
 }
 
-// Stats reads the kernel's counters (XDP_STATISTICS).
+// Stats reads the kernel's counters (XDP_STATISTICS), in a system call that does not
+// block. After Close the error is os.ErrClosed; a Queue keeps its last.
 func (s *Socket) Stats() (Stats, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,7 +305,8 @@ func (s *Socket) burstError(verb string, err error) error {
 }
 
 // WakeRx wakes the kernel if the fill ring asks for it
-// (recvfrom with MSG_DONTWAIT). It does not block.
+// (recvfrom with MSG_DONTWAIT). It does not block. Errors are those of
+// [Socket.RxBurst], and wrap ENODEV in zero copy when the interface is gone.
 func (s *Socket) WakeRx() error {
 	if !s.Rx.gate.enter() {
 		return s.fail("wake rx", os.ErrClosed)

@@ -293,11 +293,15 @@ func TestRebindFiftyTimesInARow(t *testing.T) {
 
 func TestQueueThatSomebodyHoldsIsBusy(t *testing.T) {
 	a, _ := vethPair(t)
-	newEnd(t, a, &small, &xsk.SocketConfig{InhibitProgLoad: true})
+	first := newEnd(t, a, &small, &xsk.SocketConfig{InhibitProgLoad: true})
 	u := newUmem(t, &small)
 	_, err := xsk.NewSocket(a, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
 	require.ErrorIs(t, err, syscall.EBUSY)
-	assert.EqualError(t, err, "xsk: bind "+a+" queue 0: another socket holds the queue; waited 1s for it: device or resource busy")
+	assert.EqualError(t, err, "xsk: bind "+a+" queue 0: another Socket or Queue of this program holds the queue; waited 1s for it: device or resource busy")
+	require.NoError(t, first.Close())
+	_, err = xsk.NewSocket(a, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	require.ErrorIs(t, err, syscall.EBUSY)
+	assert.ErrorContains(t, err, "a Umem of this program holds the queue, whose first Socket was on it; close the Umem;")
 	// The Umem is still good for another queue.
 	_, b := vethPair(t)
 	_, err = xsk.NewSocket(b, 0, u, &xsk.SocketConfig{RxSize: 64, InhibitProgLoad: true})

@@ -22,10 +22,10 @@ type QueueStats struct {
 	RxWakeups uint64 // times Receive waited and was woken
 	TxPackets uint64 // packets queued to be sent, and their bytes
 	TxBytes   uint64
-	TxBursts  uint64 // crossings that queued any
-	KickStats        // kicks, and packets that the device dropped
-	Frames    FrameCounts
-	Kernel    Stats // the kernel's own counters
+	TxBursts  uint64      // crossings that queued any
+	KickStats             // kicks, and packets that the device dropped
+	Frames    FrameCounts // whose the frames of the Umem are
+	Kernel    Stats       // the kernel's own counters
 
 	mtu, maxPacket, frameSize int
 	receives, sends           bool
@@ -36,7 +36,7 @@ type QueueStats struct {
 type FrameCounts struct {
 	Free    int // in the pool
 	Rx      int // with the kernel to receive into
-	Loan    int // lent by Receive
+	Loan    int // lent by Receive, or by a Loan
 	User    int // the program's: kept, or from Alloc
 	Tx      int // with the kernel to be sent
 	Retired int // of closed Queues, until the same queue is opened again or the Umem closed
@@ -49,7 +49,7 @@ func (p *pool) counts() FrameCounts {
 	p.lockAll()
 	defer p.unlockAll()
 	c := p.sum()
-	return FrameCounts{c[ownerFree], c[ownerRx], c[ownerLoan], c[ownerUser], c[ownerTx], c[ownerRetired]}
+	return FrameCounts{c[ownerFree], c[ownerRx], c[ownerLoan] + c[ownerLent], c[ownerUser], c[ownerTx], c[ownerRetired]}
 }
 
 // sum counts the frames of all shards. They are locked.
@@ -62,7 +62,8 @@ func (p *pool) sum() (count [owners]int) {
 	return count
 }
 
-// Stats returns the counts. On a closed Queue they are those at Close.
+// Stats returns the counts. On a closed Queue they are those at Close. It does not
+// block, but asks the kernel: once a second is fine, once a packet is not.
 func (q *Queue) Stats() QueueStats {
 	if q.closed.Load() {
 		q.closing.Lock()

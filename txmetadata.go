@@ -82,8 +82,8 @@ func unsupportedTxMetadata(err error) error {
 // caller's.
 //
 // Whatever the kernel would refuse is an error that wraps EINVAL and says why, and
-// leaves d alone: a Umem without TxMetadataLen, a packet that begins too early in
-// its frame, a checksum outside of the packet. A launch time on a kernel before 6.15
+// leaves d alone: a Umem without TxMetadataLen, a packet outside of the Umem or one
+// that begins too early in its frame, a checksum outside of the packet. A launch time on a kernel before 6.15
 // wraps errors.ErrUnsupported.
 func (u *Umem) SetTxMetadata(d *Desc, r TxRequest) error {
 	if err := u.setTxMetadata(d, r); err != nil {
@@ -101,7 +101,7 @@ func (u *Umem) setTxMetadata(d *Desc, r TxRequest) error {
 		if u.area == nil {
 			return os.ErrClosed
 		}
-		return u.tooEarly()
+		return u.noRoom(d)
 	}
 	r.put(m)
 	d.Options |= TxMetadata
@@ -169,9 +169,13 @@ func txTimestamp(m []byte) uint64 {
 	return 0
 }
 
-// tooEarly says that a packet begins too close to the start of its frame: the
-// kernel refuses it even without metadata.
-func (u *Umem) tooEarly() error {
+// noRoom says why metadata has no place before a packet: it is not in the Umem, or
+// begins too close to the start of its frame, and then the kernel refuses it even
+// without metadata.
+func (u *Umem) noRoom(d *Desc) error {
+	if start := uint64(d.Addr.Data()); start >= uint64(len(u.area)) {
+		return invalid("it lies outside of the Umem, which has %d bytes", len(u.area))
+	}
 	return invalid("it begins less than the %d bytes of TxMetadataLen into its frame", u.txMeta)
 }
 
@@ -194,7 +198,7 @@ func (u *Umem) acceptable(descs []Desc) ([]Desc, error) {
 func (u *Umem) checkTxMetadata(d *Desc) error {
 	m := u.Metadata(*d, int(u.txMeta))
 	if m == nil {
-		return u.tooEarly()
+		return u.noRoom(d)
 	}
 	flags := binary.NativeEndian.Uint64(m)
 	if unknown := flags &^ (txmdTimestamp | txmdChecksum | txmdLaunchTime); unknown != 0 {

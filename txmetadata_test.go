@@ -3,6 +3,7 @@ package xsk_test
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"os"
 	"regexp"
 	"strconv"
@@ -24,22 +25,31 @@ func withTxMetadata(flags xsk.UmemFlags) xsk.UmemConfig {
 	return c
 }
 
+// libxdpMinor is 5 if libxdp 1.5.x is loaded, whichever this was built with. One
+// that is linked in is taken for a new one.
+func libxdpMinor(t testing.TB) int {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	version := regexp.MustCompile(`libxdp\.so\.1\.(\d+)\.`).FindSubmatch(maps)
+	if version == nil {
+		return math.MaxInt
+	}
+	minor, err := strconv.Atoi(string(version[1]))
+	require.NoError(t, err)
+	return minor
+}
+
 // hasTxMetadata reports whether libxdp and the kernel have TX metadata. An older
 // libxdp must be named by the error, and then the test is over.
 func hasTxMetadata(t *testing.T) bool {
 	t.Helper()
 	testns.Need(t, "6.11 XDP_UMEM_TX_METADATA_LEN")
-	maps, err := os.ReadFile("/proc/self/maps")
-	require.NoError(t, err)
-	version := regexp.MustCompile(`libxdp\.so\.1\.(\d+)\.`).FindSubmatch(maps)
-	if version == nil { // linked statically, for which 1.5 is needed
-		return true
-	}
-	if minor, _ := strconv.Atoi(string(version[1])); minor >= 5 {
+	if libxdpMinor(t) >= 5 {
 		return true
 	}
 	c := withTxMetadata(0)
-	_, err = xsk.NewUmem(&c)
+	_, err := xsk.NewUmem(&c)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorContains(t, err, "xsk: create umem: TxMetadataLen needs libxdp 1.5.0 or newer")
 	_, err = xsk.Open("lo", 0, &xsk.Config{UmemConfig: c, SocketConfig: xsk.SocketConfig{TxOnly: true, TxSize: 64}})
@@ -266,7 +276,8 @@ func TestWrongTxMetadataIsRefusedAtTheDoor(t *testing.T) {
 			{2071, 60, xsk.TxRequest{}, "24 bytes"},
 			{2072, 60, xsk.TxRequest{Checksum: true, ChecksumStart: 53, ChecksumOffset: 6}, "outside of a packet of 60 bytes"},
 			{2072, 60, xsk.TxRequest{Checksum: true, ChecksumStart: 65535, ChecksumOffset: 65535}, "outside of a packet"},
-			{1 << 30, 60, xsk.TxRequest{}, "24 bytes"},
+			{512 * 2048, 60, xsk.TxRequest{}, "it lies outside of the Umem, which has 1048576 bytes"},
+			{1 << 30, 60, xsk.TxRequest{}, "outside of the Umem"},
 		} {
 			d := xsk.Desc{Addr: c.addr, Len: c.length}
 			err := tx.umem.SetTxMetadata(&d, c.request)
@@ -289,6 +300,8 @@ func TestWrongTxMetadataIsRefusedAtTheDoor(t *testing.T) {
 		assert.ErrorContains(t, err, "unknown flags 0x10000000000")
 		assert.Equal(t, 1, tx.Tx.Produce([]xsk.Desc{good[1], bad}))
 		assert.Equal(t, 0, tx.Tx.Produce([]xsk.Desc{bad}))
+		_, _, err = tx.TxBurst([]xsk.Desc{{Addr: 1 << 30, Len: 60, Options: xsk.TxMetadata}}, nil)
+		assert.ErrorContains(t, err, "packet 0x40000000: it lies outside of the Umem")
 		require.NoError(t, tx.WakeTx())
 		for _, d := range rx.receive(t, 2) {
 			assert.Contains(t, []byte{2, 3}, rx.umem.Bytes(d)[59]-59)

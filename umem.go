@@ -159,6 +159,7 @@ func newUmem(cfg *UmemConfig) (*Umem, error) {
 		return nil, explainUmem(err, &c)
 	}
 	u.Fill, u.Completion, u.config, u.netns = u.own.fill, u.own.completion, c, netns(u.fd)
+	u.enlist(true)
 	return u, nil
 }
 
@@ -380,6 +381,7 @@ func (u *Umem) Close() error {
 		return failed("close umem", err)
 	}
 	u.c, u.fd = 0, -1
+	u.enlist(false)
 	release(u.own.c)
 	if u.heir != nil && u.mapped != nil {
 		u.heir(u.mapped)

@@ -3,53 +3,89 @@
 // wraps libxdp's xsk_umem and xsk_socket, and moves a whole burst of packets
 // with every crossing into C.
 //
-// # The model
+// # AF_XDP in one screen
 //
-// A [Umem] is memory shared with the kernel and cut into frames of equal size.
-// A [Socket] is bound to one queue of one interface. Between program and
-// kernel lie four rings, and what travels through them is the address of a
-// frame, never its bytes:
+// A [Umem] is memory that program and kernel share, cut into frames of equal
+// size. A [Socket] is bound to one queue of one interface. Between the two sides
+// lie four rings, and what travels through them is the address of a frame, never
+// its bytes:
 //
-//	             program   |   kernel
-//	  empty frame --> [FillRing] -------> the NIC writes a packet into it
-//	received packet <-- [RxRing] <------- and hands it over
-//	packet to send --> [TxRing] --------> the NIC sends it
-//	  empty frame <-- [CompletionRing] <- and hands the frame back
+//	      packets in                               packets out
+//	          |                                         ^
+//	+---------v--------------- kernel ------------------|---------+
+//	|   XDP program --- not for a Socket ---> stack     |         |
+//	|         | redirected, by an XSKMAP                |         |
+//	|   written into an empty frame              sent from it     |
+//	+----^----|-----------------------------------------^----|----+
+//	     |    |                                         |    |
+//	   Fill   Rx        addresses of frames            Tx   Completion
+//	     |    |                                         |    |
+//	+----|----v-----------------------------------------|----v----+
+//	|                          program                            |
+//	|     Umem:  | frame 0 | frame 1 | frame 2 | frame 3 | ...    |
+//	+-------------------------------------------------------------+
 //
-// The life of a frame that is forwarded: the program posts its address to the
-// fill ring; the kernel receives a packet into it and delivers a [Desc] on the
-// RX ring; the program reads and changes the bytes ([Umem.Bytes]) and queues
-// the Desc on the TX ring; the kernel sends it and returns the address on the
-// completion ring; the program posts it to the fill ring again. A frame has one
-// owner at a time. Whoever posts an address twice, or writes to a frame the
-// kernel owns, corrupts a packet.
+// The life of a frame:
 //
-// [Socket.RxBurst] and [Socket.TxBurst] do one direction's steps in a single
-// crossing; the rings do each step by itself. Neither ever blocks;
-// [Socket.PollRx] and [Socket.PollTx] wait in Go's own poller, which holds no
-// thread.
+//  1. The program posts the address of an empty frame to the [FillRing].
+//  2. A packet arrives on the queue. The XDP program of the interface redirects it
+//     to the Socket, and the kernel copies it into the frame; in zero copy the NIC
+//     has written it there.
+//  3. Its [Desc], address and length, comes out of the [RxRing]. The program reads
+//     and changes the bytes ([Umem.Bytes]), and posts the frame again (1) or sends it.
+//  4. To send a frame, received or not, it queues a Desc on the [TxRing] and kicks
+//     the kernel.
+//  5. Once it is sent, its address comes back on the [CompletionRing], and all
+//     begins again.
 //
-// A packet reaches a Socket when an XDP program on the interface redirects it
-// through an XSKMAP. Package [github.com/go-xsk/xsk/bpf] attaches one that
-// leaves everything else to the kernel; any other XSKMAP will do, and
-// [NewSocket] lets libxdp attach its own program unless told not to.
+// So a frame has one owner at a time, the program or the kernel. Whoever posts an
+// address twice, or writes to a frame the kernel owns, corrupts a packet.
+//
+// The XDP program decides which packets come: no program, no packets. It runs in
+// the driver (native mode), or in the network stack before all else (generic mode),
+// which every interface can do. Package [github.com/go-xsk/xsk/bpf] attaches one
+// that takes what a filter names. A packet that a Socket gets is taken from the
+// kernel; what the host itself sends never comes.
 //
 // # Queues
 //
-// A [Queue] does all of this by itself. [Open] binds it; [Queue.Receive] lends
-// packets as [Frame] values until the next Receive, [Queue.Send] takes frames
-// away, [Queue.Alloc] gives empty ones, and [Frame.Keep] and [Free] end a loan.
-// It keeps the owner of every frame, and no other transition than these exists:
+// A [Queue] does all of these steps, and keeps the owner of every frame, so that
+// none is lost or used by two. This counts what comes to UDP port 4789:
 //
-//	          program                      |           kernel
-//	free --Alloc--> user --Send----------> | tx ------> NIC
-//	  ^              ^  \--Free--> free    |  |
-//	  |              | Keep                |  | sent
-//	  |             loan --Send----------> | tx
-//	  |              ^  \--next Receive--> | rx (fill ring)
-//	  |              | Receive             |  |
-//	  |              +-------------------- | rx <------ NIC
-//	  +----- reap (inside Send, Alloc) --- | completion ring
+//	program, err := bpf.Attach("eth0", bpf.Options{Filter: bpf.Filter{UDPPorts: []uint16{4789}}})
+//	// ...
+//	q, err := xsk.Open("eth0", 0, &xsk.Config{XSKMap: program})
+//	// ...
+//	for frames := make([]xsk.Frame, 64); ; {
+//		n, err := q.Receive(frames) // waits for a packet, lends what came
+//		// ...
+//		packets += n
+//	}
+//
+// [Queue.Receive] lends packets as [Frame] values until the next Receive,
+// [Queue.Send] takes frames away, [Queue.Alloc] gives empty ones, and [Frame.Keep]
+// and [Free] end a loan. Nothing else happens to a frame while the Queue is open:
+//
+//	            program                   |  kernel
+//	free --Alloc--> user -------Send------+-> tx ----> NIC
+//	                 ^                    |
+//	                 | Keep               |
+//	                loan -------Send------+-> tx ----> NIC
+//	                 ^ |                  |
+//	                 | +---next Receive---+-> rx (fill ring)
+//	                 +---------Receive----+-- rx <---- NIC
+//	free ---------------inside Receive----+-> rx (fill ring)
+//	free <---Free-- user, loan            |
+//	free <------------inside Send, Alloc--+-- tx, once it is sent (completion ring)
+//
+// # Rings
+//
+// Below the Queue are libxdp's own nouns, one Go name for each C name.
+// [Socket.RxBurst] and [Socket.TxBurst] do one direction's steps in a single
+// crossing; the rings do each step by itself. Neither ever blocks;
+// [Socket.PollRx] and [Socket.PollTx] wait in Go's own poller, which holds no
+// thread. Any XSKMAP will do, see [Socket.UpdateXSKMap], and [NewSocket] lets
+// libxdp attach its own program unless told not to.
 //
 // # Metadata
 //
@@ -64,30 +100,36 @@
 //
 // # Rules
 //
-// Each ring, and each direction of a Socket, belongs to one goroutine at a
-// time, and misuse shows under the race detector; Receive of a Queue, too, but
-// there it does not show. Close may be called from anywhere, and after it every
-// method answers [os.ErrClosed] or zero; only bytes that [Umem.Bytes] returned
-// must not be in use when the Umem is closed. Nothing is released by the garbage
-// collector, because the NIC may still write there: close sockets first, then
-// their Umem. The package prints nothing, starts no goroutine and changes no
-// resource limit. (libbpf may print, when libxdp attaches its own program; see
-// [SetLibbpfLogger].)
+// Each ring, and each direction of a Socket, belongs to one goroutine at a time,
+// and misuse shows under the race detector. Receive of a Queue does, too, but there
+// it does not show; its other methods may be called from any. Close may be called
+// from anywhere, and after it every method answers [os.ErrClosed] or zero; only
+// bytes that [Umem.Bytes] returned must not be in use when the Umem is closed.
+//
+// Nothing is released by the garbage collector, because the NIC may still write
+// there: close sockets first, then their Umem. The package prints nothing, starts
+// no goroutine and changes no resource limit. (libbpf may print, when libxdp
+// attaches its own program; see [SetLibbpfLogger].)
+//
+// Errors name the operation, the interface, the queue and the rule that was
+// broken, and wrap the kernel's errno for [errors.Is]. What this kernel or libxdp
+// lacks wraps [errors.ErrUnsupported] and names the version that has it.
 //
 // # What the interface does
 //
-// A NIC gives an XDP program only what it accepts: a bridge or a mirror sets the
-// interface to promiscuous by itself. The other way round, a packet from a local
-// veth or virtio sender may have an unfinished checksum, which no receiver
-// beyond will take: switch that sender's offload off (ethtool -K DEV tx off).
+// A NIC drops what is addressed to another station before any program sees it: for
+// a bridge or a mirror switch the interface to promiscuous yourself (ip link set
+// DEV promisc on). The other way round, a packet from a local veth or virtio sender
+// may have an unfinished checksum, which no receiver beyond will take: switch that
+// sender's offload off (ethtool -K DEV tx off).
 //
 // While an interface is down, sending waits, and what is in the TX ring goes out
 // when it is up again. While it is up without a carrier the driver drops what it
 // is given, which counts as Dropped. Receiving just waits, both times. When it is
 // removed or moved to another namespace, everything answers ENODEV.
 //
-// Errors name the operation, the interface, the queue and the rule that was
-// broken, and wrap the kernel's errno for [errors.Is].
+// The pages under docs answer more: troubleshooting.md what goes wrong, nic.md how
+// a NIC is set up, porting.md where each name of xsk.h went.
 package xsk
 
 import (

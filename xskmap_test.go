@@ -5,38 +5,28 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"time"
-	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
-	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 )
-
-// redirect attaches a program that redirects every packet through its map.
-func redirect(t testing.TB, ifname string, m mode) xsk.XSKMap {
-	t.Helper()
-	p, err := bpf.Attach(ifname, bpf.Options{
-		Filter: bpf.Filter{All: true},
-		Mode:   map[string]bpf.Mode{"generic": bpf.Generic, "native": bpf.Native}[m.name],
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, p.Close()) })
-	return p
-}
 
 // newXSKMap makes an XSKMAP that no program uses.
 func newXSKMap(t *testing.T, entries uint32) xsk.MapFD {
 	t.Helper()
-	create := struct{ kind, keySize, valueSize, entries uint32 }{unix.BPF_MAP_TYPE_XSKMAP, 4, 4, entries}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&create)), unsafe.Sizeof(create))
-	require.Zero(t, errno)
-	t.Cleanup(func() { assert.NoError(t, unix.Close(int(fd))) })
+	fd := mapOf(t, entries)
+	t.Cleanup(func() { assert.NoError(t, unix.Close(fd)) })
 	return xsk.MapFD(fd)
+}
+
+// mapOf makes an XSKMAP, which is the caller's to close.
+func mapOf(t testing.TB, entries uint32) int {
+	t.Helper()
+	create := struct{ kind, keySize, valueSize, entries uint32 }{unix.BPF_MAP_TYPE_XSKMAP, 4, 4, entries}
+	return sysBPF(t, unix.BPF_MAP_CREATE, &create)
 }
 
 func TestRegisteredSocketTakesTheSlotAndGivesItBack(t *testing.T) {
@@ -101,26 +91,6 @@ func packetSocket(t *testing.T, ifname string) int {
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: i.Index, Protocol: all}))
 	require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}))
 	return fd
-}
-
-func TestAMapServesOneInterface(t *testing.T) {
-	a, b := vethPair(t)
-	program := redirect(t, a, modes[0])
-	receiver := openQueue(t, a, modes[0], xsk.Config{XSKMap: program})
-	_, err := xsk.Open(b, 0, &xsk.Config{XSKMap: program})
-	assert.ErrorIs(t, err, syscall.EINVAL)
-	assert.ErrorContains(t, err, "the XDP program of the XSKMap is on another interface: "+a+": generic")
-	_, err = xsk.Open(b, 0, &xsk.Config{XSKMap: xsk.MapFD(program.FileDescriptor())})
-	assert.ErrorIs(t, err, syscall.EBUSY)
-	assert.ErrorContains(t, err, "entry 0 of the XSKMAP is the socket's of "+a+" queue 0")
-
-	sender := openQueue(t, b, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}})
-	sendPackets(t, sender, 7, 1, 60)
-	frames := make([]xsk.Frame, 1)
-	require.NoError(t, receiver.SetReadDeadline(time.Now().Add(5*time.Second)))
-	_, err = receiver.Receive(frames)
-	require.NoError(t, err, "the first one still receives")
-	assert.Equal(t, 7, number(t, frames[0].Data))
 }
 
 func TestUpdateXSKMapRefusesWhatCannotWork(t *testing.T) {

@@ -15,12 +15,23 @@
 //
 // The registry is an XSKMAP, a BPF map with one slot per receive queue. The
 // Program stands for it: xsk.Config.XSKMap and (*xsk.Socket).UpdateXSKMap take
-// a Program as it is.
+// a Program as it is. This is the way of a packet, and where Counters counts it:
 //
-// What the filter does not match goes on to the kernel, and so does everything
-// on a queue without a socket: remote logins stay up. The program is held by a
-// bpf_link, which the kernel removes when the process ends in whatever way.
-// A program that is on the interface already is never replaced.
+//	packet --> does a rule match? --no---------------------> kernel   Passed
+//	                  | yes
+//	           does an exception, too? --yes---------------> kernel   Excepted
+//	                  | no
+//	           has its queue a socket? --no----------------> kernel   NoSocket
+//	                  | yes
+//	           the socket, which takes it from the kernel             Matched
+//
+// What stays with the kernel is as if no program were there: remote logins stay
+// up. The program is held by a bpf_link, which the kernel removes when the
+// process ends in whatever way. A program that is on the interface already is
+// never replaced.
+//
+// With no socket at all a Program only counts: NoSocket is how many packets the
+// filter matches, and the kernel has them all the same.
 //
 // # Filters
 //
@@ -92,6 +103,7 @@ const (
 	Generic
 )
 
+// String is "auto", "native" or "generic".
 func (m Mode) String() string {
 	switch m {
 	case Auto:

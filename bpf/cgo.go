@@ -332,6 +332,13 @@ func createMap(kind uint32, name string, valueSize, entries int) (int, error) {
 	return int(result), errno(result)
 }
 
+// updateBatch puts count entries into a map. libbpfgo's own UpdateBatch returns
+// one value in v0.6 and two in v0.8.
+func updateBatch(fd int, keys, values unsafe.Pointer, count int) error {
+	n := C.__u32(count)
+	return errno(C.bpf_map_update_batch(C.int(fd), keys, values, &n, nil))
+}
+
 // readCounters reads the map and adds up what its CPUs have.
 func readCounters(fd int) (sum counterValues, err error) {
 	cpus := C.libbpf_num_possible_cpus()

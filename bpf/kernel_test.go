@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if ifname := os.Getenv(helperInterface); ifname != "" {
 		helper(ifname)
 	}
-	testns.Main(m)
+	testns.Main(m, plug)
 }
 
 var everything = bpf.Options{Filter: bpf.Filter{All: true}}
@@ -122,27 +122,7 @@ func loadProgram(t testing.TB, kind uint32, code []uint64) (prog int) {
 // foreign attaches somebody else's program, which passes everything.
 func foreign(t *testing.T, ifname, name string, flags uint32) {
 	t.Helper()
-	code := [2]uint64{0xb7 | xdpPass<<32, 0x95} // r0 = XDP_PASS; exit
-	license := []byte("GPL\x00")
-	load := struct {
-		kind, count    uint32
-		code, license  unsafe.Pointer
-		level, size    uint32
-		log            unsafe.Pointer
-		version, flags uint32
-		name           [16]byte
-	}{kind: unix.BPF_PROG_TYPE_XDP, count: 2, code: unsafe.Pointer(&code), license: unsafe.Pointer(&license[0])}
-	copy(load.name[:], name)
-	prog, err := sysBPF(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
-	require.NoError(t, err)
-	defer unix.Close(prog)
-
-	device, err := net.InterfaceByName(ifname)
-	require.NoError(t, err)
-	create := struct{ prog, ifindex, kind, flags uint32 }{uint32(prog), uint32(device.Index), unix.BPF_XDP, flags}
-	link, err := sysBPF(unix.BPF_LINK_CREATE, unsafe.Pointer(&create), unsafe.Sizeof(create))
-	require.NoError(t, err)
-	t.Cleanup(func() { unix.Close(link) })
+	testns.AttachXDP(t, ifname, name, flags, 0xb7|xdpPass<<32, 0x95) // r0 = XDP_PASS; exit
 }
 
 // A tap is an AF_PACKET socket on an interface. What a program passes on, the

@@ -206,7 +206,7 @@ func (i *image) fill(t *tables) error {
 		if err != nil {
 			return err
 		}
-		if err = bpfMap.UpdateBatch(c.keys, c.values, uint32(c.count)); err != nil {
+		if err = updateBatch(bpfMap.FileDescriptor(), c.keys, c.values, c.count); err != nil {
 			return fmt.Errorf("fill map %s: %w", c.name, err)
 		}
 	}
@@ -230,13 +230,14 @@ func openObject(object []byte) (*libbpfgo.Module, error) {
 	if _, err = file.Write(object); err != nil {
 		return nil, err
 	}
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if _, err = os.Stat(path); err != nil {
+		return nil, fmt.Errorf("/proc must be mounted: %w", err)
+	}
 	opening.Store(int64(unix.Gettid()))
 	defer opening.Store(0)
 	defer resumeCapture() // libbpfgo has put its own printer in
-	return libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{
-		BPFObjPath:      fmt.Sprintf("/proc/self/fd/%d", fd),
-		SkipMemlockBump: true,
-	})
+	return libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{BPFObjPath: path, SkipMemlockBump: true})
 }
 
 // opening is the thread that is in openObject, or 0; attaching goes one at a

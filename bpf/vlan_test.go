@@ -36,7 +36,7 @@ func TestFilterSeesNoTagBesideThePacket(t *testing.T) {
 				assert.Eventually(t, func() bool { c = count(t, p); return ruleCount(c, rule) == before+1 }, 5*time.Second, time.Millisecond, "%s: %v", rule, c)
 			}
 			counted("UDPPorts")
-			txVLANOff(t, b)
+			testns.TxVLANOff(t, b)
 			counted("UDPPorts") // the first of the two rules
 			require.NoError(t, p.Update(bpf.Filter{VLAN: 42}))
 			counted("VLAN")
@@ -72,26 +72,4 @@ func count(t *testing.T, p *bpf.Program) bpf.Counters {
 	c, err := p.Counters()
 	require.NoError(t, err)
 	return c
-}
-
-// txVLANOff is "ethtool -K ifname txvlan off".
-func txVLANOff(t *testing.T, ifname string) {
-	t.Helper()
-	const get, set, txVLAN = 0x25, 0x26, 1 << 7 // ETHTOOL_GFLAGS, ETHTOOL_SFLAGS, ETH_FLAG_TXVLAN
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	defer unix.Close(fd)
-	value := struct{ command, data uint32 }{command: get}
-	var request struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}
-	copy(request.name[:unix.IFNAMSIZ-1], ifname)
-	request.data = unsafe.Pointer(&value)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	require.Zero(t, errno)
-	value.command, value.data = set, value.data&^txVLAN
-	_, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
-	require.Zero(t, errno)
 }

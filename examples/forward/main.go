@@ -159,7 +159,7 @@ func openPort(ctx context.Context, name string, o *cmdline.Options, pool *xsk.Um
 		return nil, err
 	}
 	p := &port{program: program}
-	if err = program.WaitLink(ctx); err == nil {
+	if err = cmdline.WaitLink(ctx, program, os.Stderr); err == nil {
 		p.queue, err = xsk.Open(name, o.Queue, &xsk.Config{
 			Umem:         pool,
 			SocketConfig: xsk.SocketConfig{BindFlags: o.BindFlags()},
@@ -211,6 +211,9 @@ func (p *port) forward(ctx context.Context, out *xsk.Queue, batch int) error {
 			bytes += f.Len()
 		}
 		sent, err := out.Send(frames[:n]) // all of them, or an error
+		for i := range frames[sent:n] {
+			bytes -= frames[sent+i].Len()
+		}
 		p.packets.Add(uint64(sent))
 		p.bytes.Add(uint64(bytes))
 		if err != nil {

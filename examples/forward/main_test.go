@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -128,4 +129,40 @@ func TestFourPortsForwardEveryPacket(t *testing.T) {
 			assert.Zero(t, kernel, "dropped")
 		})
 	}
+}
+
+// A Send that ends early, here because the next port is down and takes no more
+// than its ring holds, has sent some of the frames: only their bytes count.
+func TestOnlyWhatWasSentCounts(t *testing.T) {
+	const packets, size = 5000, 700
+	var names []string
+	var stations []*station
+	for range 2 {
+		near, far := testns.Veth{}.Make(t)
+		names = append(names, near)
+		stations = append(stations, newStation(t, far, bpf.Generic))
+	}
+	o := &cmdline.Options{Interface: strings.Join(names, ","), NeedWakeup: true, Size: 1500, Batch: 48, Mode: bpf.Generic}
+	f, err := open(t.Context(), o, 4096)
+	require.NoError(t, err)
+	defer f.close()
+	testns.IP(t, "link", "set", names[1], "down")
+	in, out := f.ports[0], f.ports[1].queue
+	done := make(chan error, 1)
+	go func() { done <- in.forward(t.Context(), out, o.Batch) }()
+
+	template := packet.NewTemplate(packet.Flow{
+		SrcIP: netip.MustParseAddr("192.0.2.1"), DstIP: netip.MustParseAddr("192.0.2.2"), SrcPort: 1, DstPort: 2,
+	}, size)
+	limit := time.Now().Add(60 * time.Second)
+	for sent := 0; in.queue.Stats().RxPackets <= xsk.DefaultRingSize; sent += 32 {
+		require.Less(t, sent, packets)
+		require.True(t, time.Now().Before(limit))
+		stations[0].send(t, template, sent, 32)
+		time.Sleep(time.Millisecond)
+	}
+	require.NoError(t, out.SetWriteDeadline(time.Now()))
+	require.ErrorIs(t, <-done, os.ErrDeadlineExceeded)
+	assert.EqualValues(t, xsk.DefaultRingSize, in.packets.Load())
+	assert.EqualValues(t, xsk.DefaultRingSize*size, in.bytes.Load())
 }

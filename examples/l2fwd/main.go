@@ -80,7 +80,7 @@ func run(o *cmdline.Options, second string) error {
 			return err
 		}
 		defer program.Close()
-		if err := program.WaitLink(ctx); err != nil {
+		if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 			return err
 		}
 		if err := sockets[i].UpdateXSKMap(program); err != nil {

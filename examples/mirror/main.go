@@ -40,7 +40,7 @@ func run(ctx context.Context, o *cmdline.Options, to string) error {
 		return err
 	}
 	defer program.Close()
-	if err := program.WaitLink(ctx); err != nil {
+	if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 		return err
 	}
 	// Each queue has memory of its own: copies that wait to be sent take no

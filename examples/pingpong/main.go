@@ -62,7 +62,7 @@ func run(ctx context.Context, o *cmdline.Options, flow packet.Flow, server, spin
 		return 0, err
 	}
 	defer program.Close()
-	if err := program.WaitLink(ctx); err != nil {
+	if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 		return 0, err
 	}
 	queue, err := xsk.Open(o.Interface, o.Queue, &xsk.Config{

@@ -79,7 +79,7 @@ func run(o *cmdline.Options, linger time.Duration, verify, ack bool) (corrupt bo
 		return false, err
 	}
 	defer program.Close()
-	if err := program.WaitLink(ctx); err != nil {
+	if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 		return false, err
 	}
 	if err := socket.UpdateXSKMap(program); err != nil {

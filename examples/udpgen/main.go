@@ -99,7 +99,7 @@ func run(o *cmdline.Options, flow packet.Flow, limit int) error {
 			return err
 		}
 		defer program.Close()
-		if err := program.WaitLink(ctx); err != nil {
+		if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 			return err
 		}
 		if err := socket.UpdateXSKMap(program); err != nil {

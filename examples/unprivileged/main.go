@@ -65,7 +65,7 @@ func privileged(ctx context.Context, o *cmdline.Options, name string, raw bool) 
 		return err
 	}
 	defer program.Close() // the map lives as long as somebody has it open
-	if err := program.WaitLink(ctx); err != nil {
+	if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 		return err
 	}
 	ours, theirs, err := pair()
@@ -145,12 +145,18 @@ func handOver(ours *os.File, o *cmdline.Options, raw bool, xskmap int) error {
 
 // unprivileged is the other half: it has nothing but what it is handed.
 func unprivileged() error {
-	o, fds, err := receive(3)
+	root := os.NewFile(3, "the socket to root's half")
+	defer root.Close()
+	o, fds, err := receive(root)
 	if err != nil {
 		return err
 	}
 	ctx, stop := o.Context()
 	defer stop()
+	go func() {
+		_, _ = root.Read(make([]byte, 1)) // until root's half is gone, also killed
+		stop()
+	}()
 	config := xsk.Config{
 		UmemConfig:   xsk.UmemConfig{Frames: 1024, FrameSize: o.FrameSize()}, // fits the usual ulimit -l
 		SocketConfig: xsk.SocketConfig{RxSize: 512, TxSize: 512, BindFlags: o.BindFlags()},
@@ -179,11 +185,10 @@ func unprivileged() error {
 	return nil
 }
 
-// receive takes the flags and the descriptors from the unix socket fd.
-func receive(fd int) (*cmdline.Options, []int, error) {
-	defer unix.Close(fd)
+// receive takes the flags and the descriptors from the unix socket.
+func receive(root *os.File) (*cmdline.Options, []int, error) {
 	message, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(2*4))
-	n, m, _, _, err := unix.Recvmsg(fd, message, control, unix.MSG_CMSG_CLOEXEC)
+	n, m, _, _, err := unix.Recvmsg(int(root.Fd()), message, control, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/user"
 	"testing"
 	"time"
 
@@ -77,4 +78,24 @@ func TestKernelSocketIsAnsweredWithoutPrivileges(t *testing.T) {
 			assert.Equal(t, before, descriptors(t))
 		})
 	}
+}
+
+// Whatever ends root's half ends the other one.
+func TestNobodyIsLeftBehind(t *testing.T) {
+	p := testns.MakePeer(t)
+	program, err := bpf.Attach(p.Near, bpf.Options{Filter: bpf.Filter{UDPPorts: []uint16{7}}})
+	require.NoError(t, err)
+	defer program.Close()
+	who, err := user.Lookup("nobody")
+	require.NoError(t, err)
+	ours, theirs, err := pair()
+	require.NoError(t, err)
+	raw := !takesSocket(t)
+	process, err := start(who, raw, theirs)
+	require.NoError(t, err)
+	require.NoError(t, theirs.Close())
+	o := &cmdline.Options{Interface: p.Near, NeedWakeup: true, Size: 3840, Batch: 64}
+	assert.NoError(t, handOver(ours, o, raw, program.FileDescriptor()))
+	require.NoError(t, ours.Close(), "as the kernel does when root's half is killed")
+	assert.NoError(t, process.Wait())
 }

@@ -43,7 +43,7 @@ func run(ctx context.Context, o *cmdline.Options, workers int) error {
 		return err
 	}
 	defer program.Close()
-	if err := program.WaitLink(ctx); err != nil {
+	if err := cmdline.WaitLink(ctx, program, os.Stderr); err != nil {
 		return err
 	}
 	queue, err := xsk.Open(o.Interface, o.Queue, &xsk.Config{

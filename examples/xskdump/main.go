@@ -97,7 +97,7 @@ func run(ctx context.Context, c *config, out, log io.Writer) (err error) {
 		return err
 	}
 	defer program.Close()
-	if err := program.WaitLink(ctx); err != nil {
+	if err := cmdline.WaitLink(ctx, program, log); err != nil {
 		return err
 	}
 	if c.promisc {

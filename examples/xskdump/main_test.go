@@ -67,12 +67,17 @@ func newConfig(ifname string, mode bpf.Mode) *config {
 	}}
 }
 
-func start(t *testing.T, c *config) *dump {
-	t.Helper()
+func launch(t *testing.T, c *config) *dump {
 	d := &dump{done: make(chan error, 1)}
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(t.Context())
 	go func() { d.done <- run(ctx, c, &d.out, &d.log) }()
+	return d
+}
+
+func start(t *testing.T, c *config) *dump {
+	t.Helper()
+	d := launch(t, c)
 	require.Eventually(t, func() bool {
 		return strings.Contains(d.log.String(), "ready mode=") || len(d.done) > 0
 	}, patience, time.Millisecond)
@@ -236,6 +241,25 @@ func TestEveryQueueIsCaptured(t *testing.T) {
 		assert.Contains(t, description.Description, fmt.Sprint("queue ", q))
 		assert.EqualValues(t, each, description.Statistics.PacketsReceived)
 	}
+}
+
+// Who starts it on an interface that is down is told what it waits for.
+func TestWaitingForTheLinkIsSaid(t *testing.T) {
+	near, _ := testns.Veth{}.Make(t)
+	testns.IP(t, "link", "set", near, "down")
+	c := newConfig(near, bpf.Generic)
+	c.expression = "udp"
+	d := launch(t, c)
+	says := func(what string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(d.log.String(), what) || len(d.done) > 0 }, patience, time.Millisecond)
+		require.Contains(t, d.log.String(), what)
+	}
+	says("bpf: wait for the link of " + near + ": the interface is down: still waiting\n")
+	testns.IP(t, "link", "set", near, "up")
+	says("xskdump: ready mode=generic")
+	d.cancel()
+	require.NoError(t, <-d.done)
 }
 
 // write sends a packet by an AF_PACKET socket.

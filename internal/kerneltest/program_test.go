@@ -2,15 +2,12 @@ package kerneltest
 
 import (
 	"fmt"
-	"net"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"github.com/aquasecurity/libbpfgo"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
@@ -60,32 +57,7 @@ const (
 // everything, until t ends.
 func foreign(t testing.TB, ifname, name string, verdict uint64, m mode) {
 	t.Helper()
-	code := [2]uint64{0xb7 | verdict<<32, 0x95} // r0 = verdict; exit
-	license := []byte("GPL\x00")
-	load := struct {
-		kind, count    uint32
-		code, license  unsafe.Pointer
-		level, size    uint32
-		log            unsafe.Pointer
-		version, flags uint32
-		name           [16]byte
-	}{kind: unix.BPF_PROG_TYPE_XDP, count: 2, code: unsafe.Pointer(&code), license: unsafe.Pointer(&license[0])}
-	copy(load.name[:], name)
-	prog, err := sysBPF(unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
-	require.NoError(t, err)
-	defer unix.Close(prog)
-	link(t, prog, ifname, m)
-}
-
-// link attaches a program until t ends.
-func link(t testing.TB, prog int, ifname string, m mode) {
-	t.Helper()
-	device, err := net.InterfaceByName(ifname)
-	require.NoError(t, err)
-	create := struct{ prog, ifindex, kind, flags uint32 }{uint32(prog), uint32(device.Index), unix.BPF_XDP, uint32(m.xdp)}
-	fd, err := sysBPF(unix.BPF_LINK_CREATE, unsafe.Pointer(&create), unsafe.Sizeof(create))
-	require.NoError(t, err)
-	t.Cleanup(func() { unix.Close(fd) })
+	testns.AttachXDP(t, ifname, name, uint32(m.xdp), 0xb7|verdict<<32, 0x95) // r0 = verdict; exit
 }
 
 // attachScenario attaches a program of scenario.bpf.c until t ends, and returns
@@ -104,16 +76,8 @@ func attachScenario(t testing.TB, program, ifname string, m mode, delta int32) x
 	require.NoError(t, module.BPFLoadObject())
 	prog, err := module.GetProgram(program)
 	require.NoError(t, err)
-	link(t, prog.FileDescriptor(), ifname, m)
+	testns.LinkXDP(t, ifname, prog.FileDescriptor(), uint32(m.xdp))
 	xsks, err := module.GetMap("xsks_map")
 	require.NoError(t, err)
 	return xsks
-}
-
-func sysBPF(command int, attr unsafe.Pointer, size uintptr) (int, error) {
-	r, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attr), size)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(r), nil
 }

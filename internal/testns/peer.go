@@ -46,7 +46,9 @@ func NewPeer(near, nearAddress, farAddress string) (*Peer, error) {
 
 func (p *Peer) connect(nearAddress, farAddress string) error {
 	file := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.ns)
-	if err := ip("link", "add", p.Near, "type", "veth", "peer", "name", "eth0", "netns", file); err != nil {
+	// Left to itself a veth can have as many queues as the machine has CPUs.
+	if err := ip("link", "add", p.Near, "numtxqueues", "1", "numrxqueues", "1",
+		"type", "veth", "peer", "name", "eth0", "numtxqueues", "1", "numrxqueues", "1", "netns", file); err != nil {
 		return err
 	}
 	err := p.Do(func() error {

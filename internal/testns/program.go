@@ -25,6 +25,12 @@ func AttachXDP(t testing.TB, ifname, name string, flags uint32, code ...uint64) 
 	copy(load.name[:], name)
 	prog := BPF(t, unix.BPF_PROG_LOAD, unsafe.Pointer(&load), unsafe.Sizeof(load))
 	defer unix.Close(prog)
+	LinkXDP(t, ifname, prog, flags)
+}
+
+// LinkXDP attaches an XDP program by a bpf_link until t ends; flags are XDP_FLAGS_*.
+func LinkXDP(t testing.TB, ifname string, prog int, flags uint32) {
+	t.Helper()
 	device, err := net.InterfaceByName(ifname)
 	if err != nil {
 		t.Fatal(err)

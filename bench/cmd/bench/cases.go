@@ -32,6 +32,8 @@ func comparisons(part string, modes []bool) []comparison {
 		t := task{do: part, native: native, size: 64}
 		name := part + "-" + modeName(native)
 		switch part {
+		case "netstack":
+			all = append(all, talking(modeName(native), native)...)
 		case "tx":
 			all = append(all, sending(name, t))
 		case "rx":

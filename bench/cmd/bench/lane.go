@@ -21,9 +21,10 @@ import (
 // A contestant is who does the work, and how.
 type contestant struct {
 	name   string // in tables
-	as     string // rings, queue, gvisor; sample, tactics, packet, udp
+	as     string // rings, queue, gvisor; sample, tactics, packet, udp; a stack of stacks.go
 	flags  []string
 	defers bool // NAPI deferral on its interfaces
+	plain  bool // the kernel, without offloads
 }
 
 func (c contestant) inC() bool {
@@ -34,7 +35,7 @@ func (c contestant) xdp() bool { return c.as != "packet" && c.as != "udp" }
 
 // A task is the work of all contestants of a comparison.
 type task struct {
-	do     string // tx, rx, echo, forward, ping
+	do     string // tx, rx, echo, forward, ping; stream, reply
 	native bool
 	size   int
 	flags  []string // of every contestant
@@ -59,13 +60,20 @@ type lane struct {
 
 // A measure is what a turn gave. NaN is what it does not tell.
 type measure struct {
-	PPS          float64      // packets a second that arrived
-	User, System float64      // ns of processor time a packet
-	PerCPU       float64      // packets for a second of processor time
-	Lost         float64      // of those sent, 0 to 1
-	Allocs       float64      // in the turn
-	RSS          float64      // bytes, the most so far
-	P50, P99     float64      // of round trips, us
+	PPS          float64 // packets a second that arrived
+	User, System float64 // ns of processor time a packet
+	PerCPU       float64 // packets for a second of processor time
+	Lost         float64 // of those sent, 0 to 1
+	Allocs       float64 // in the turn
+	RSS          float64 // bytes, the most so far
+	P50, P99     float64 // of round trips, us
+	Gbps         float64 // of TCP
+	PerGbit      float64 // seconds of processor time, of client and server
+	Client       float64 // the same, of one
+	Server       float64 // and of the other
+	Machine      float64 // and of all there is
+	Retransmits  float64 // in the turn
+	Drops        float64
 	Extra        turns.Result `json:"-"`
 }
 
@@ -83,6 +91,9 @@ func openLane(c contestant, t task) (*lane, error) {
 }
 
 func (l *lane) open() (err error) {
+	if l.task.talks() {
+		return l.openTalk()
+	}
 	mtu := max(1500, l.task.size-14)
 	if l.in, err = l.pair(max(l.task.queues, 1), mtu); err != nil {
 		return err
@@ -215,6 +226,9 @@ func (l *lane) turn(length time.Duration, during func() error) (measure, error) 
 }
 
 func (l *lane) work(length time.Duration, during func() error) (m measure, err error) {
+	if l.task.talks() {
+		return l.talk(length, during)
+	}
 	var before, after, wrongBefore, wrong uint64
 	if l.sink != nil {
 		if before, wrongBefore, err = l.sink.Count(); err != nil {

@@ -28,7 +28,10 @@ type bars struct {
 // charts are those of a part: of packets a second, of packets for a second of
 // processor time where that tells more, or of latency.
 func charts(part string, outcomes []*outcome) []chart {
-	if part == "latency" {
+	switch part {
+	case "netstack":
+		return talkCharts(outcomes)
+	case "latency":
 		return []chart{
 			chartOf("round trips, p50", "us", outcomes, func(m measure) float64 { return m.P50 }),
 			chartOf("round trips, p99", "us", outcomes, func(m measure) float64 { return m.P99 }),
@@ -79,7 +82,7 @@ var palette = []color.Color{
 // goes from the least to the most.
 func (r *results) draw(file string) error {
 	var all []chart
-	for _, part := range []string{"tx", "rx", "echo", "forward", "latency"} {
+	for _, part := range []string{"tx", "rx", "echo", "forward", "latency", "netstack"} {
 		if p := r.Parts[part]; p != nil {
 			all = append(all, p.Charts...)
 		}

@@ -83,7 +83,7 @@ func (p *process) stop() (turns.Result, error) {
 	if _, err := io.WriteString(p.stdin, "stop\n"); err != nil {
 		return nil, err
 	}
-	line, err := p.line(10 * time.Second)
+	line, err := p.line(30 * time.Second)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func profilePart(part string, s settings, r *results) error {
 	for _, c := range comparisons(part, s.modes) {
 		for _, contestant := range c.contestants {
 			switch contestant.name {
-			case "rings", "queue", "c-tactics":
+			case "rings", "queue", "c-tactics", "xsk":
 			default:
 				continue
 			}
@@ -52,7 +52,7 @@ func profilePart(part string, s settings, r *results) error {
 func (l *lane) profile(file string, s settings) (string, error) {
 	_, err := l.turn(s.turn, func() error {
 		out, err := exec.Command("perf", "record", "-q", "-e", "cpu-clock", "-F", "4999", "-o", file,
-			"-p", strconv.Itoa(l.worker.cmd.Process.Pid), "--", "sleep", fmt.Sprint(2*s.turn.Seconds())).CombinedOutput()
+			"-p", l.pids(), "--", "sleep", fmt.Sprint(2*s.turn.Seconds())).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("perf record: %w: %s (is it installed? linux-perf, linux-tools)", err, out)
 		}
@@ -85,4 +85,13 @@ func (l *lane) profile(file string, s settings) (string, error) {
 		all.WriteString("\n")
 	}
 	return all.String(), nil
+}
+
+// pids are of the contestant; of a TCP/IP stack of both sides.
+func (l *lane) pids() string {
+	pids := strconv.Itoa(l.worker.cmd.Process.Pid)
+	if l.task.talks() {
+		pids += "," + strconv.Itoa(l.partner.cmd.Process.Pid)
+	}
+	return pids
 }

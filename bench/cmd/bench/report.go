@@ -34,6 +34,9 @@ func (t *table) markdown(w io.Writer) {
 
 // table is what the contestants of a comparison did, medians of the rounds.
 func (o *outcome) table() *table {
+	if o.Task == "stream" || o.Task == "reply" {
+		return o.talkTable()
+	}
 	first := o.Series[0]
 	t := &table{Title: fmt.Sprintf("%s, %d bytes, medians of %d turns of %.2g s", o.Name, o.Size, len(first.Rounds), o.Round)}
 	if o.Task == "ping" {

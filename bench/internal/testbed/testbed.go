@@ -34,6 +34,9 @@ func (p *Pair) Back() wire.Flow {
 
 var pairs int
 
+// inPeer runs a command in the peer's namespace.
+var inPeer = []string{"ip", "netns", "exec", "peer"}
+
 // NewPair makes a pair with so many queues and that MTU on both ends.
 func NewPair(queues, mtu int) (*Pair, error) {
 	pairs++
@@ -52,7 +55,7 @@ func NewPair(queues, mtu int) (*Pair, error) {
 		return nil, err
 	}
 	peer := p.Back()
-	if err := errors.Join(furnish(nil, p.Own, &p.Out), furnish([]string{"ip", "netns", "exec", "peer"}, p.Peer, &peer)); err != nil {
+	if err := errors.Join(furnish(nil, p.Own, &p.Out), furnish(inPeer, p.Peer, &peer)); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -72,11 +75,39 @@ func furnish(enter []string, name string, f *wire.Flow) error {
 }
 
 // DropOwn drops what comes to this end, after packet sockets have seen it.
-func (p *Pair) DropOwn() error {
-	if err := run("tc", "qdisc", "add", "dev", p.Own, "clsact"); err != nil {
+func (p *Pair) DropOwn() error { return drop(nil, p.Own) }
+
+// DropPeers does so at the other end.
+func (p *Pair) DropPeers() error { return drop(inPeer, p.Peer) }
+
+func drop(enter []string, name string) error {
+	if err := run(append(enter, "tc", "qdisc", "add", "dev", name, "clsact")...); err != nil {
 		return err
 	}
-	return run("tc", "filter", "add", "dev", p.Own, "ingress", "bpf", "direct-action", "bytecode", "1,6 0 0 2")
+	return run(append(enter, "tc", "filter", "add", "dev", name, "ingress", "bpf", "direct-action", "bytecode", "1,6 0 0 2")...)
+}
+
+// TakeAddresses takes the addresses of both ends from the kernel: somebody else
+// is to have them.
+func (p *Pair) TakeAddresses() error {
+	return p.both(func(name string) []string { return []string{"ip", "address", "flush", "dev", name} })
+}
+
+// Offloads says whether the kernel may leave checksums, cutting and joining to
+// an end that does them late or never.
+func (p *Pair) Offloads(on bool) error {
+	state := "off"
+	if on {
+		state = "on"
+	}
+	return p.both(func(name string) []string {
+		return []string{"ethtool", "-K", name, "tx", state, "rx", state, "tso", state, "gso", state, "gro", state}
+	})
+}
+
+// both runs a command at each end, whose name it takes.
+func (p *Pair) both(command func(name string) []string) error {
+	return errors.Join(run(command(p.Own)...), run(append(inPeer, command(p.Peer)...)...))
 }
 
 // Defer lets the driver's poller gather packets for a while before it looks

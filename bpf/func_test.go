@@ -1,0 +1,91 @@
+package bpf_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-xsk/xsk/bpf"
+)
+
+// Func says what the reference says, which TestFilterAgreesWithGo holds against the
+// program in the kernel.
+func TestFuncAgreesWithTheReference(t *testing.T) {
+	filters, packets := 500, 400
+	if os.Getenv("XSK_TEST_ALL") != "" {
+		filters, packets = 5000, 1000
+	}
+	seed := rand.Uint64()
+	matched := 0
+	for i := range filters {
+		d := dice{rand.New(rand.NewPCG(seed, uint64(i)))}
+		f := d.filter()
+		match, err := f.Func()
+		require.NoError(t, err, "seed %d, filter %d: %v", seed, i, f)
+		for j := range packets {
+			p := d.packet()
+			want := reference(f, p)
+			if want {
+				matched++
+			}
+			if match(p) != want {
+				require.FailNow(t, "they differ", "seed %d, filter %d, packet %d: reference %v\n%v\n%#v\n% x", seed, i, j, want, f, f, p)
+			}
+		}
+	}
+	t.Logf("seed %d: %d packets, %d matched", seed, filters*packets, matched)
+	require.Greater(t, matched, filters*packets/20)
+	require.Less(t, matched, filters*packets*19/20)
+}
+
+func TestFuncOfWhatCannotBe(t *testing.T) {
+	_, err := bpf.Filter{}.Func()
+	assert.ErrorIs(t, err, syscall.EINVAL)
+	assert.ErrorContains(t, err, "the Filter is empty")
+	match, err := bpf.Filter{None: true}.Func()
+	require.NoError(t, err)
+	assert.False(t, match(make([]byte, 60)))
+	all := bpf.Filter{All: true, KeepManagement: true}
+	match, err = all.Func()
+	require.NoError(t, err)
+	assert.True(t, match(make([]byte, 14)))
+	assert.False(t, match(make([]byte, 13)), "no Ethernet header")
+}
+
+func TestFuncDoesNotAllocate(t *testing.T) {
+	d := dice{rand.New(rand.NewPCG(1, 2))}
+	f := bpf.Filter{UDPPorts: bpf.Ports(1, 100), Sources: []netip.Prefix{d.prefix(), d.prefix()}, Hosts: someAddresses, KeepManagement: true, Except: &bpf.Filter{Ping: true}}
+	match, err := f.Func()
+	require.NoError(t, err)
+	packets := make([][]byte, 100)
+	for i := range packets {
+		packets[i] = d.packet()
+	}
+	assert.Zero(t, testing.AllocsPerRun(10, func() {
+		for _, p := range packets {
+			match(p)
+		}
+	}))
+}
+
+func BenchmarkFunc(b *testing.B) {
+	for name, f := range map[string]bpf.Filter{
+		"port":  {UDPPorts: []uint16{53}},
+		"hosts": {Hosts: someAddresses[:1]},
+		"ten":   {UDPPorts: bpf.Ports(50, 60), TCPPorts: bpf.Ports(80, 90), Ping: true, Protocols: []uint8{47}, VLAN: 7, KeepManagement: true},
+	} {
+		match, err := f.Func()
+		require.NoError(b, err)
+		p := packetOf("10.0.0.1", "10.0.0.2", udp, ported(udp, 9, 4000))
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				match(p)
+			}
+		})
+	}
+}

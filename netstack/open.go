@@ -1,0 +1,206 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+
+	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/bpf"
+)
+
+// Config says what Open opens.
+type Config struct {
+	// Addresses are the host's own, with the length of their network's prefix, IPv4
+	// and IPv6. The kernel must not have the same ones.
+	Addresses []netip.Prefix
+	// Gateways are where everything else goes: at most one of each family.
+	Gateways []netip.Addr
+	// DHCP asks for an IPv4 address and gateway, beside Addresses, and keeps the
+	// lease. Until there is one, the kernel's own DHCP answers come here too.
+	DHCP bool
+
+	Mode   bpf.Mode    // of the program; default Auto
+	Filter *bpf.Filter // what the program takes; nil: all that is for the addresses, with their ARP and ND
+	Queue  xsk.Config  // of the queues; Open sets XSKMap. Default all queues, 16 MiB for each
+	Options
+}
+
+// Open opens the queues of an interface, gives them the traffic of the addresses,
+// and starts a Host on them, which owns it all: Host.Close undoes everything.
+// ctx bounds the opening only: waiting for the link, and for the first lease.
+//
+// An MTU that is more than a frame holds makes queues with BindMultiBuffer. It needs
+// CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Errors are those of
+// bpf.Attach, bpf.Program.WaitLink, xsk.OpenAll, NewEndpoint and NewHost.
+func Open(ctx context.Context, ifname string, cfg *Config) (*Host, error) {
+	var c Config
+	if cfg != nil {
+		c = *cfg
+	}
+	// The network namespace belongs to the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	h, err := open(ctx, ifname, &c)
+	if err != nil {
+		return nil, fmt.Errorf("netstack: open %s: %w", ifname, err)
+	}
+	return h, nil
+}
+
+// opened is what Open has made for a Host, beside its Endpoint.
+type opened struct {
+	config  Config
+	program *bpf.Program
+	queues  xsk.Queues
+	groups  groups
+	lease   *lease // nil without DHCP
+
+	mu sync.Mutex // for update
+}
+
+func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
+	if len(c.Addresses) == 0 && !c.DHCP && c.Filter == nil {
+		return nil, invalid("nothing would reach the host: name Addresses, set DHCP, or a Filter")
+	}
+	for _, p := range c.Addresses {
+		if err := checkAddress(p); err != nil {
+			return nil, err
+		}
+	}
+	device, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return nil, err
+	}
+	o := &opened{config: *c}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.queues.Close(), o.close())
+		}
+	}()
+	if o.program, err = bpf.Attach(ifname, bpf.Options{Filter: o.filter(c.Addresses, c.DHCP), Mode: c.Mode}); err != nil {
+		return nil, err
+	}
+	if err = o.program.WaitLink(ctx); err != nil {
+		return nil, err
+	}
+	options := c.Options
+	if options.MTU == 0 {
+		options.MTU = device.MTU
+	}
+	if o.queues, err = xsk.OpenAll(ifname, o.queueConfig(&options)); err != nil {
+		return nil, err
+	}
+	if err = o.groups.open(device.Index); err != nil {
+		return nil, err
+	}
+	e, err := NewEndpoint(o.queues, device.HardwareAddr, &options)
+	if err != nil {
+		return nil, err
+	}
+	if h, err = newHost(e, c.Addresses, c.Gateways); err != nil {
+		return nil, err
+	}
+	h.opened = o
+	if err = o.groups.join(c.Addresses); err == nil && c.DHCP {
+		err = h.startDHCP(ctx)
+	}
+	if err != nil {
+		h.opened = nil // for the deferred function
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// What a queue's 16 MiB are cut into where a packet fits: many small frames, for a
+// burst that comes while the program does not run is lost if there are too few.
+const (
+	smallFrame  = 2048
+	smallFrames = 8192
+	largeFrame  = 4096 // xsk's default
+	longRing    = 4096
+	xdpHeadroom = 256 // that the kernel keeps free
+)
+
+// queueConfig is the caller's, with what else is needed.
+func (o *opened) queueConfig(options *Options) *xsk.Config {
+	q := o.config.Queue
+	q.XSKMap = o.program
+	u := &q.UmemConfig
+	if options.ChecksumOffload && u.TxMetadataLen == 0 {
+		u.TxMetadataLen = 24
+	}
+	const withTag = ethernet + 4
+	packet := options.MTU + withTag
+	if u.FrameSize == 0 && u.Frames == 0 && packet <= smallFrame-u.Headroom-xdpHeadroom {
+		u.FrameSize, u.Frames = smallFrame, smallFrames
+		if u.FillSize == 0 {
+			u.FillSize = longRing
+		}
+		if q.SocketConfig.RxSize == 0 {
+			q.SocketConfig.RxSize = longRing
+		}
+	}
+	size, headroom := u.FrameSize, u.Headroom
+	if q.Umem != nil {
+		c := q.Umem.Config()
+		size, headroom = c.FrameSize, c.Headroom
+	}
+	if size == 0 {
+		size = largeFrame
+	}
+	if packet > size-headroom-xdpHeadroom {
+		q.SocketConfig.BindFlags |= xsk.BindMultiBuffer
+	}
+	return &q
+}
+
+// filter is what is to come to the sockets.
+func (o *opened) filter(addresses []netip.Prefix, dhcp bool) bpf.Filter {
+	if o.config.Filter != nil {
+		return *o.config.Filter
+	}
+	var f bpf.Filter
+	for _, p := range addresses {
+		f.Hosts = append(f.Hosts, p.Addr())
+	}
+	if dhcp {
+		f.UDPPorts = []uint16{dhcpPort}
+	}
+	if len(f.Hosts) == 0 && !dhcp {
+		f.None = true
+	}
+	return f
+}
+
+// update makes the program take what is for the addresses.
+func (o *opened) update(addresses []netip.Prefix) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.groups.join(addresses); err != nil {
+		return err
+	}
+	if o.config.Filter != nil {
+		return nil
+	}
+	return o.program.Update(o.filter(addresses, o.lease.asking()))
+}
+
+// String says what was bound.
+func (o *opened) String() string { return o.program.String() + "\n" + o.queues.String() }
+
+// stop ends the goroutine that keeps the lease.
+func (o *opened) stop() { o.lease.stop() }
+
+// close undoes the rest.
+func (o *opened) close() error {
+	err := o.groups.close()
+	if o.program != nil {
+		err = errors.Join(err, o.program.Close())
+	}
+	return err
+}
