@@ -2,6 +2,7 @@ package xsk_test
 
 import (
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -48,12 +49,16 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 		require.Zero(t, n)
 		assert.Equal(t, 256-64, rx.Fill.Free(), "posted all the same")
 		const packets = 600
+		var received atomic.Int64
 		go func() {
 			for i := range packets {
 				if i%100 == 0 {
 					time.Sleep(30 * time.Millisecond) // longer than a quick wait
 				}
 				time.Sleep(50 * time.Microsecond)
+				for int64(i)-received.Load() >= 64 { // frames are posted
+					time.Sleep(50 * time.Microsecond)
+				}
 				tx.send(t, i, 1, 60)
 			}
 		}()
@@ -70,6 +75,7 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 				back = append(back, d.Addr)
 				next++
 			}
+			received.Store(int64(next - n)) // these are not posted again yet
 		}
 		failed := make(chan error)
 		go func() {
