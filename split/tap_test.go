@@ -3,6 +3,7 @@ package split_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -205,6 +206,7 @@ func TestATapGoesOnWhenThereAreFramesAgain(t *testing.T) {
 	}()
 	relay(8)
 	assert.EqualValues(t, 8, tap.Stats().Dropped)
+	time.Sleep(20 * time.Millisecond) // it waits by now
 	xsk.Free(all)
 	xsk.Free(copies)
 	within(t, func() bool {
