@@ -270,10 +270,10 @@ func (h *Host) ended() error {
 func (h *Host) Close() error {
 	h.closing.Do(func() {
 		defer close(h.closed)
-		close(h.done)
 		if h.opened != nil {
 			h.opened.stop()
 		}
+		close(h.done)
 		h.Stack.Close()
 		if err := h.Stack.RemoveNIC(nic); err != nil { // closes the Endpoint
 			h.failure = errnoOf(err)

@@ -1,7 +1,6 @@
 package netstack_test
 
 import (
-	"fmt"
 	"net"
 	"testing"
 
@@ -10,21 +9,27 @@ import (
 	"github.com/go-xsk/xsk/bpf"
 )
 
+// 100 MB each way, compared by SHA-256: over IPv4 in native mode in every run, and in
+// all ways under scripts/test -all.
 func TestTransferToAndFromTheKernel(t *testing.T) {
-	const size = 25 << 20
 	inEachMode(t, func(t *testing.T, mode bpf.Mode) {
 		p := makePeer(t)
 		h := openOurs(t, p.Near, mode)
 		for _, c := range []struct{ name, ours, peers string }{{"IPv4", ours4, peer4}, {"IPv6", ours6, peer6}} {
 			t.Run(c.name, func(t *testing.T) {
+				size := int64(5e6)
+				if full() || mode == bpf.Native && c.ours == ours4 {
+					size = 100e6
+				}
 				transfer(t, onPeer(p), net.JoinHostPort(c.peers, "0"), fromHost(t, h), size, false)
 				transfer(t, h.Listen, net.JoinHostPort(c.ours, "0"), fromPeer(p), size, false)
 			})
 		}
 		s := h.Endpoint().Stats()
-		fmt.Println(s)
-		assert.Zero(t, s.RxBad)
-		assert.Less(t, s.RxDelivered, s.RxPackets)
-		assert.Less(t, s.TxTaken, s.TxPackets)
+		assert.Zero(t, s.RxBad, s)
+		assert.Zero(t, s.RxUnwanted, s)
+		assert.Zero(t, s.TxRefused, s)
+		assert.Less(t, s.RxDelivered, s.RxPackets/2, "what came was joined")
+		assert.Less(t, s.TxTaken, s.TxPackets/2, "what went was cut")
 	})
 }
