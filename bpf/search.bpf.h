@@ -51,6 +51,9 @@ static __always_inline __u32 find_mac(__u8 *a)
 {
 	__u32 end = a[4] << 8 | a[5];
 
+	/* Before Linux 6.10 the verifier knows no bounds of an or. */
+	barrier_var(end);
+	end &= 0xffff;
 	if (!(numbers[end] & NUMBER_MAC))
 		return 0;
 	return find(&macs, forget(0), config.top_mac, (__u64)a[0] << 40 | (__u64)a[1] << 32 | (__u64)a[2] << 24 | a[3] << 16 | end);
