@@ -249,7 +249,7 @@ func TestQueuesOnOneUmemWorkInParallel(t *testing.T) {
 		close(kept)
 		users.Wait()
 		forwarded := all[1].Stats().TxPackets + all[2].Stats().TxPackets
-		assert.Greater(t, forwarded, uint64(1000))
+		assert.Greater(t, forwarded, uint64(500))
 		within(t, 5*time.Second, func() bool {
 			for _, q := range all {
 				_, err := q.TryReceive(nil) // ends the loan
