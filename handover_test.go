@@ -213,8 +213,12 @@ func TestQueueWithoutPrivileges(t *testing.T) {
 		})
 		assert.Less(t, number(t, tx.umem.Bytes(tx.receive(t, 1)[0])), first)
 		tx.send(t, 1000, 20, 60)
-		for _, d := range tx.receive(t, 20) {
-			assert.GreaterOrEqual(t, number(t, tx.umem.Bytes(d)), 1000)
+		for answered := 0; answered < 20; {
+			n := number(t, tx.umem.Bytes(tx.receive(t, 1)[0]))
+			if n >= first { // else it is a late answer to one of the first
+				require.GreaterOrEqual(t, n, 1000)
+				answered++
+			}
 		}
 		tx.send(t, lastNumber, 1, 60)
 		assert.NoError(t, half.Wait(), &said)

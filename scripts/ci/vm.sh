@@ -3,6 +3,10 @@
 
 # vm keeps them from run to run.
 vm=${XSK_VM:-/var/tmp/xsk-vm}
+[[ ! -e $vm || -w $vm ]] || vm+=-$(id -un) # it is somebody else's
+
+codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+patience=3000 # seconds for a guest
 
 # apt_with DIR COMMAND... runs apt-get or apt-cache on the lists and archives in
 # DIR, as any user: it locks nothing and changes nothing of this system's.
@@ -79,10 +83,10 @@ keep() {
 # on one cable; its first serial line, the console, goes to the file CONSOLE, the
 # second one to stdout.
 emulate() {
-	local tools=$vm/tools/root nic=virtio-net-pci,romfile=,disable-legacy=on,iommu_platform=on
+	local tools=$vm/tools/root nic=virtio-net-pci,romfile=,disable-legacy=on,iommu_platform=on dir firmware=()
+	for dir in {"$tools",}/usr/share/{seabios,qemu}; do firmware+=(-L "$dir"); done
 	LD_LIBRARY_PATH=$(find "$tools" -name 'lib*.so*' -printf '%h\n' | sort -u | paste -sd:) \
-		timeout "$patience" "$tools/usr/bin/qemu-system-x86_64" -L "$tools/usr/share/seabios" \
-		-L "$tools/usr/share/qemu" -M q35 -accel tcg,thread=multi -cpu qemu64 -smp 2 -m 1024 \
+		timeout "$patience" "$tools/usr/bin/qemu-system-x86_64" "${firmware[@]}" -M q35 -accel tcg,thread=multi -cpu qemu64 -smp 2 -m 1024 \
 		-nodefaults -no-user-config -display none -no-reboot -serial "file:$3" -serial stdio \
 		-kernel "$1" -initrd "$2" -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr" \
 		-netdev hubport,id=a,hubid=0 -device "$nic,netdev=a,mac=02:00:00:00:00:0a" \
