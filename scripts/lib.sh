@@ -139,6 +139,9 @@ mirror() {
 	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $1" "Origin: ${2:-Debian}" | head -n 1
 }
 
+# guests reports whether scripts/ci/vm-test can work here.
+guests() { [[ $(uname -m) == x86_64 && -n $(mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")") ]]; }
+
 # lacking prints which of the capabilities NAME=BIT... this process has not.
 lacking() {
 	local effective cap
