@@ -28,9 +28,9 @@ type BusyPoll struct {
 }
 
 // SetBusyPoll sets what b says, all of it or nothing. It does not block, and may
-// be called from any goroutine. Prefer, unless it is set, and a Budget above the one
-// that is set need CAP_NET_ADMIN. Errors wrap EINVAL for a value that breaks a rule, EPERM with
-// the missing capability, errors.ErrUnsupported on a kernel that is built without
+// be called from any goroutine. Prefer, unless it is set, and a Budget above the one that
+// is set need CAP_NET_ADMIN, as does before Linux 6.5 a longer Time. Errors wrap
+// EINVAL for a value that breaks a rule, EPERM with the missing capability, errors.ErrUnsupported on a kernel that is built without
 // busy polling, and os.ErrClosed.
 func (s *Socket) SetBusyPoll(b BusyPoll) error {
 	s.umem.mu.Lock()

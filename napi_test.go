@@ -40,7 +40,8 @@ func TestDeferNAPISetsAndRestores(t *testing.T) {
 	assert.Equal(t, [2]string{"2", "200000"}, napi(t, a))
 
 	// The name may change, the interface does not.
-	testns.IP(t, "link", "set", a, "down")
+	testns.IP(t, "link", "set", a, "down") // before Linux 6.2 it has to be
+	testns.IP(t, "link", "set", b, "down")
 	testns.IP(t, "link", "set", a, "name", "other0")
 	defer testns.IP(t, "link", "set", "other0", "name", a)
 	testns.IP(t, "link", "set", b, "name", a)

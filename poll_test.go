@@ -2,6 +2,7 @@ package xsk_test
 
 import (
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/kernel"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -48,12 +50,16 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 		require.Zero(t, n)
 		assert.Equal(t, 256-64, rx.Fill.Free(), "posted all the same")
 		const packets = 600
+		var received atomic.Int64
 		go func() {
 			for i := range packets {
 				if i%100 == 0 {
 					time.Sleep(30 * time.Millisecond) // longer than a quick wait
 				}
 				time.Sleep(50 * time.Microsecond)
+				for int64(i)-received.Load() >= 64 { // frames are posted
+					time.Sleep(50 * time.Microsecond)
+				}
 				tx.send(t, i, 1, 60)
 			}
 		}()
@@ -70,6 +76,7 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 				back = append(back, d.Addr)
 				next++
 			}
+			received.Store(int64(next - n)) // these are not posted again yet
 		}
 		failed := make(chan error)
 		go func() {
@@ -121,7 +128,9 @@ func TestRxBurstWaitLingersForWhatFollows(t *testing.T) {
 			return together
 		}
 		without, with := gathered(0), gathered(time.Millisecond)
-		assert.Greater(t, with, without, "of %d pairs", pairs/2)
+		if without < pairs/4 { // else this machine is so slow that they gather anyway
+			assert.Greater(t, with, without, "of %d pairs", pairs/2)
+		}
 	})
 }
 
@@ -142,7 +151,12 @@ func TestPollTxWaitsForHalfTheRing(t *testing.T) {
 	require.NoError(t, err)
 	queued2, _, err := tx.TxBurst(descs[queued:], nil)
 	require.NoError(t, err)
-	require.Equal(t, 80, queued+queued2, "16 completed, 64 in the ring")
+	total := queued + queued2
+	if kernel.AtLeast("6.17 the TX ring's consumer index is published with each kick") {
+		require.Equal(t, 80, total, "16 completed, 64 in the ring")
+	} else { // the ring's look is that of 16 packets ago
+		require.Contains(t, []int{64, 80}, total)
+	}
 	ready, err = tx.PollTx(30 * time.Millisecond)
 	require.NoError(t, err)
 	assert.False(t, ready, "nobody reaps, so nothing moves")
@@ -155,7 +169,7 @@ func TestPollTxWaitsForHalfTheRing(t *testing.T) {
 	within(t, 5*time.Second, func() bool {
 		reaped += tx.Completion.Consume(make([]xsk.Addr, 16))
 		_ = tx.WakeTx()
-		return reaped == 80
+		return reaped == total
 	})
 	assert.True(t, <-done)
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/kernel"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -166,9 +167,13 @@ func TestTxBurstReportsADroppingDevice(t *testing.T) {
 	assert.ErrorContains(t, err, "queue 0: the device dropped a packet")
 	assert.Equal(t, 2, queued)
 	assert.Equal(t, 2, completed, "the frames come back all the same")
-	assert.Equal(t, xsk.KickStats{Kicks: 2, Dropped: 2}, tx.KickStats())
+	kicks := uint64(2)
+	if !kernel.AtLeast("6.17 the TX ring's consumer index is published with each kick") {
+		kicks++ // to hear of the second packet
+	}
+	assert.Equal(t, xsk.KickStats{Kicks: kicks, Dropped: 2}, tx.KickStats())
 	tx.send(t, 0, 100, 60)
-	assert.Equal(t, xsk.KickStats{Kicks: 2 + 4, Dropped: 2}, tx.KickStats(), "32 a kick")
+	assert.Equal(t, xsk.KickStats{Kicks: kicks + 4, Dropped: 2}, tx.KickStats(), "32 a kick")
 	require.NoError(t, tx.Socket.Close())
 	assert.Zero(t, tx.KickStats())
 }

@@ -78,6 +78,8 @@
 //	free <---Free-- user, loan            |
 //	free <------------inside Send, Alloc--+-- tx, once it is sent (completion ring)
 //
+// Whoever hands received frames on lends them with a [Loan], on the same terms.
+//
 // # Rings
 //
 // Below the Queue are libxdp's own nouns, one Go name for each C name.
@@ -194,7 +196,9 @@ type UmemFlags uint32
 
 const (
 	// Frames of any size from 2048 bytes to a page, at any address
-	// (XDP_UMEM_UNALIGNED_CHUNK_FLAG).
+	// (XDP_UMEM_UNALIGNED_CHUNK_FLAG). With zero copy it takes huge pages: a packet
+	// across two pages that are apart in memory is not sent (Stats.TxInvalidDescs),
+	// a frame across them not received into.
 	UmemUnalignedChunk UmemFlags = 1 << 0
 	// Copy mode computes a requested checksum in software; kernel 6.8
 	// (XDP_UMEM_TX_SW_CSUM).

@@ -80,7 +80,7 @@ func nanoseconds(b *testing.B, packet []byte, progs ...int) []float64 {
 // veth and the program, to the socket: the least of rounds that take turns with
 // the plain redirect on the same link.
 func BenchmarkFilterLive(b *testing.B) {
-	const rounds, bursts, burst = 40, 200, 64
+	const rounds, bursts, burst = 150, 50, 64
 	packet := packetOf("4.0.5.1", "9.9.9.9", udp, ported(udp, 9, 9)) // of the seventh rule
 	for _, mode := range bothModes {
 		b.Run(mode.String(), func(b *testing.B) {

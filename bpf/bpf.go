@@ -145,7 +145,8 @@ type Program struct {
 
 // Attach loads the program and attaches it to the interface, in the network
 // namespace of the calling thread. It needs CAP_NET_ADMIN, CAP_BPF and, for every
-// Filter but None and an All without exceptions, CAP_PERFMON. A native attach may take a second or so while the
+// Filter but None and an All without exceptions, CAP_PERFMON (before Linux 6.8 for
+// these too). A native attach may take a second or so while the
 // driver rebuilds its queues, and the link may be down after it: see WaitLink.
 //
 // The XSKMAP has as many slots as the interface can have queues. A socket on a

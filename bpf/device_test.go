@@ -75,7 +75,10 @@ func TestWaitLinkFollowsARename(t *testing.T) {
 	p := attach(t, a, everything)
 	testns.IP(t, "link", "set", a, "down")
 	testns.IP(t, "link", "set", a, "name", "renamed0")
-	t.Cleanup(func() { testns.IP(t, "link", "set", "renamed0", "down", "name", a) })
+	t.Cleanup(func() {
+		testns.IP(t, "link", "set", "renamed0", "down") // before Linux 6.2 it has to be
+		testns.IP(t, "link", "set", "renamed0", "name", a)
+	})
 	testns.IP(t, "link", "set", "renamed0", "up")
 	assert.NoError(t, p.WaitLink(timeout(t, 5*time.Second)))
 }

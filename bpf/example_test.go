@@ -12,11 +12,12 @@ import (
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
-// beyond is the network at the other end of eth0: 192.0.2.2, where eth0 is 192.0.2.1.
+// beyond is the network at the other end of eth0: 198.51.100.2, where eth0 is
+// 198.51.100.1. The tests have their own addresses.
 var beyond *testns.Peer
 
 func plug() (err error) {
-	beyond, err = testns.NewPeer("eth0", "192.0.2.1/24", "192.0.2.2/24")
+	beyond, err = testns.NewPeer("eth0", "198.51.100.1/24", "198.51.100.2/24")
 	return err
 }
 
@@ -64,12 +65,12 @@ func ExampleProgram_Counters() {
 	}
 	defer program.Close()
 
-	server, err := net.ListenPacket("udp", "192.0.2.1:53") // the kernel's own
+	server, err := net.ListenPacket("udp", "198.51.100.1:53") // the kernel's own
 	if err != nil {
 		log.Panic(err)
 	}
 	defer server.Close()
-	say("192.0.2.1:53") // a kernel socket beyond eth0
+	say("198.51.100.1:53") // a kernel socket beyond eth0
 	if _, _, err := server.ReadFrom(make([]byte, 100)); err != nil {
 		log.Panic(err)
 	}

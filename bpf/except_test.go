@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/testns"
 )
 
 func TestFilterExcept(t *testing.T) {
@@ -100,6 +101,7 @@ func TestFilterKeepsManagement(t *testing.T) {
 }
 
 func TestMatchNeedsNoInterface(t *testing.T) {
+	testns.Kernel(t)
 	packet := packetOf("10.0.0.1", "10.0.0.2", udp, ported(udp, 9, 53))
 	for filter, want := range map[*bpf.Filter]bool{
 		{UDPPorts: []uint16{53}}: true, {UDPPorts: []uint16{54}}: false, {All: true}: true, {None: true}: false,

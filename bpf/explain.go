@@ -6,12 +6,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/kernel"
 )
 
 // privileged reports the capabilities that this thread lacks, before a dozen
 // calls into the kernel fail one after the other. CAP_PERFMON is for the parser
 // behind every filter but plain All and None: without it the verifier allows no
-// offset into the packet that depends on the packet.
+// offset into the packet that depends on the packet. Kernels before 6.8 verify the
+// parser's functions also where nothing calls them.
 func privileged(f *Filter) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -29,7 +32,7 @@ func privileged(f *Filter) error {
 	if !admin && !has(unix.CAP_BPF) {
 		missing = append(missing, "CAP_BPF")
 	}
-	if !admin && !f.plain() && !has(unix.CAP_PERFMON) {
+	if !admin && !has(unix.CAP_PERFMON) && !(f.plain() && kernel.AtLeast("6.8 functions that are verified when called")) {
 		missing = append(missing, "CAP_PERFMON")
 	}
 	if len(missing) > 0 {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/aquasecurity/libbpfgo"
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/kernel"
 )
 
 //go:embed redirect.bpf.o
@@ -86,6 +88,9 @@ func load(s source, t *tables, m *mapSet) (*image, error) {
 	err = fmt.Errorf("load the program: %w", denied(cause(err)))
 	if hint := metadataHint(err); s.ifindex != 0 && hint != "" {
 		err = fmt.Errorf("%w: %s", err, hint)
+		if !kernel.AtLeast(metadataKernel) {
+			err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+		}
 	} else if text := captured(); text != "" && !errors.Is(err, unix.EPERM) {
 		err = fmt.Errorf("%w (%s)", err, text)
 	}

@@ -32,6 +32,8 @@ func (o Options) source(d *device) source {
 // errMetadata is why libbpf would not know what to do with the section.
 var errMetadata = registerSection(metadataSection)
 
+const metadataKernel = "6.3 programs bound to a device"
+
 // metadataHint says what may be missing when the kernel refuses the program.
 func metadataHint(err error) string {
 	switch {
@@ -39,7 +41,7 @@ func metadataHint(err error) string {
 		return "libbpf refused a handler of the program's section: " + errMetadata.Error()
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return "the interface's driver has no functions for Metadata; native XDP alone is not enough"
-	case !kernel.AtLeast("6.3"):
+	case !kernel.AtLeast(metadataKernel):
 		return "Metadata needs Linux 6.3"
 	}
 	return ""

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/kernel"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -53,20 +54,32 @@ func TestMetadataNeedsADriverThatHasIt(t *testing.T) {
 	assert.Equal(t, bpf.Generic, p.Mode())
 }
 
+func TestMetadataNeedsLinux63(t *testing.T) {
+	a, _ := testns.Veth{}.Make(t)
+	p, err := bpf.Attach(a, withMetadata(bpf.Filter{All: true}, bpf.Native))
+	if kernel.AtLeast("6.3 programs bound to a device") {
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		return
+	}
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	assert.ErrorContains(t, err, "Metadata needs Linux 6.3")
+}
+
 // Metadata changes nothing about what goes to the sockets.
 func TestMetadataLeavesTheOthersToTheKernel(t *testing.T) {
 	testns.Need(t, "6.3 programs bound to a device")
 	a, b := testns.Veth{}.Make(t)
-	kernel, wire := openTap(t, a), openTap(t, b)
+	stack, wire := openTap(t, a), openTap(t, b)
 	p := attach(t, a, withMetadata(bpf.Filter{UDPPorts: []uint16{53}}, bpf.Native))
 	matched := ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(53, "matched")))
 	other := ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(54, "other")))
 	wire.send(t, matched)
-	assert.True(t, kernel.sees(t, matched, 2*time.Second), "no socket yet")
+	assert.True(t, stack.sees(t, matched, 2*time.Second), "no socket yet")
 	_, socket := open(t, a, 0)
 	require.NoError(t, socket.UpdateXSKMap(p))
 	wire.send(t, other)
-	assert.True(t, kernel.sees(t, other, 2*time.Second))
+	assert.True(t, stack.sees(t, other, 2*time.Second))
 	wire.send(t, matched)
 	ready, err := socket.PollRx(2 * time.Second)
 	require.NoError(t, err)
@@ -76,14 +89,14 @@ func TestMetadataLeavesTheOthersToTheKernel(t *testing.T) {
 func TestMetadataWithoutRoomLeavesThePacketToTheKernel(t *testing.T) {
 	testns.Need(t, "6.3 programs bound to a device")
 	a, b := testns.Veth{}.Make(t)
-	kernel, wire := openTap(t, a), openTap(t, b)
+	stack, wire := openTap(t, a), openTap(t, b)
 	bpf.NoRoomForMetadata(t)
 	p := attach(t, a, withMetadata(bpf.Filter{UDPPorts: []uint16{53}}, bpf.Native))
 	_, socket := open(t, a, 0)
 	require.NoError(t, socket.UpdateXSKMap(p))
 	matched := ethernet(typeIPv4, ipv4(udp, 0, nil, udpTo(53, "matched")))
 	wire.send(t, matched)
-	assert.True(t, kernel.sees(t, matched, 2*time.Second))
+	assert.True(t, stack.sees(t, matched, 2*time.Second))
 	c := count(t, p)
 	assert.EqualValues(t, 1, c.NoSocket, c)
 	assert.Zero(t, c.Matched, c)

@@ -13,7 +13,12 @@ import (
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
+// noDispatcher has libxdp attach its program itself until t ends. Where the kernel
+// lets it, it puts its dispatcher before it.
+func noDispatcher(t *testing.T) { t.Setenv("LIBXDP_SKIP_DISPATCHER", "1") }
+
 func TestRemoveStaleTakesOffLibxdpsProgramUnlessASocketIsServed(t *testing.T) {
+	noDispatcher(t)
 	a, _ := testns.Veth{Queues: 3}.Make(t)
 	left, err := xsk.SetupXDPProg(a) // stays, as after a crash
 	require.NoError(t, err)
@@ -60,7 +65,26 @@ func TestRemoveStaleLeavesANamesakeOnALinkAlone(t *testing.T) {
 	}
 }
 
+func TestRemoveStaleLeavesTheDispatcherAlone(t *testing.T) {
+	a, _ := testns.Veth{}.Make(t)
+	left, err := xsk.SetupXDPProg(a)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(int(left)))
+	d, err := xsk.Probe(a)
+	require.NoError(t, err)
+	err = bpf.RemoveStale(a)
+	if d.Programs[0].Name == "xsk_def_prog" { // there is none on this machine
+		require.NoError(t, err)
+		return
+	}
+	require.ErrorIs(t, err, syscall.EEXIST)
+	assert.ErrorContains(t, err, `"xdp_dispatcher" is libxdp's dispatcher, which may call programs of others; nothing was removed`)
+	native, _ := programs(t, a)
+	assert.NotZero(t, native)
+}
+
 func TestRemoveStaleNeedsCapabilities(t *testing.T) {
+	noDispatcher(t)
 	a, _ := testns.Veth{}.Make(t)
 	left, err := xsk.SetupXDPProg(a)
 	require.NoError(t, err)

@@ -55,9 +55,9 @@ func (m *Member) init(s *Splitter, name string, own *xsk.Queue, depth int) {
 
 // Receive takes packets into frames and returns how many: at least one, for it waits
 // until there is one, or the read deadline passes (os.ErrDeadlineExceeded), or the
-// Member is closed (os.ErrClosed), or Run has ended and nothing waits any more: then it answers what Run did. The
-// frames, Depth at most, are lent until the next Receive; they may be of any of the
-// Splitter's Queues.
+// Member is closed (os.ErrClosed), or Run has ended and nothing is left: then it
+// answers what Run did. The frames, Depth at most, are lent until the next Receive;
+// they may be of any of the Splitter's Queues.
 func (m *Member) Receive(frames []xsk.Frame) (int, error) {
 	m.rx.Lock()
 	defer m.rx.Unlock()

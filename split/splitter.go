@@ -15,9 +15,9 @@
 // for, and not to all: a frame has one owner, who may change it and send it on. Who
 // wants to see what others get has a [Tap], and copies.
 //
-// A [Member] receives, sends and owns frames as a Queue does. Each has a queue of
-// its own, and nobody waits for a slow one: what finds its queue full is dropped, and
-// counted as that Member's.
+// A [Member] receives, sends and owns frames as a Queue does. Each has an inbox, and
+// nobody waits for a slow one: what finds the inbox full is dropped, and counted as
+// that Member's.
 //
 // Splitter, Members and Taps may be used from any goroutines, but Receive of a Member
 // from one at a time. Errors wrap EINVAL for options that break a rule, which they
@@ -64,17 +64,17 @@ type Splitter struct {
 type Options struct {
 	// Match says whether a packet, an Ethernet frame, is for the listener.
 	// bpf.Filter.Func makes one of a Filter. It runs for every packet that no
-	// earlier listener took, in a goroutine for each Queue, so it should be quick; it must not
-	// change or keep the packet, nor call the Splitter.
+	// earlier listener took, in a goroutine for each Queue, so it should be quick; it
+	// must not change or keep the packet, nor call the Splitter.
 	Match func(packet []byte) bool
 
 	// Hash tells which Member of a FanOut gets a packet: the same number, the same
 	// Member. Default Flow. The rules are those of Match.
 	Hash func(packet []byte) uint64
 
-	// Depth is how many frames may wait until the listener receives them, each a packet,
-	// or a part of one with xsk.BindMultiBuffer; and how many one Receive lends. So
-	// a listener has twice as many at most, and what it keeps. Default 256.
+	// Depth is how many frames may wait until the listener receives them, each a
+	// packet, or a part of one with xsk.BindMultiBuffer; and the most that a Receive
+	// lends. So a listener has twice as many, and what it keeps. Default 256.
 	Depth int
 
 	Name string // for errors and String; default "listener 2"
@@ -83,8 +83,9 @@ type Options struct {
 // defaultDepth is what the Go side of a busy program is late by now and then.
 const defaultDepth = 256
 
-// New makes a Splitter of Queues, which stay the caller's to close, after the Splitter. Nobody else
-// may receive from them until then, or set their read deadline; sending is free to all.
+// New makes a Splitter of Queues, which stay the caller's to close, after the
+// Splitter. Nobody else may receive from them until then, or set their read deadline;
+// anybody may send.
 func New(queues ...*xsk.Queue) (*Splitter, error) {
 	if len(queues) == 0 || slices.Contains(queues, nil) {
 		return nil, fmt.Errorf("split: new: %w", invalid("it takes Queues, and there is none"))

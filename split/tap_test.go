@@ -3,6 +3,7 @@ package split_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -161,6 +162,64 @@ func TestATapCopiesOfFourQueues(t *testing.T) {
 		seen[n] = true
 	}
 	assert.EqualValues(t, len(seen), tap.Stats().RxPackets)
+}
+
+// A Tap whose listener waits while there is no empty frame for it goes on when there
+// are some again.
+func TestATapGoesOnWhenThereAreFramesAgain(t *testing.T) {
+	l := newLink(t, bpf.Native, 1, xsk.Config{})
+	q := l.near[0]
+	tap, err := split.NewTap(q, &split.Options{Depth: 8})
+	require.NoError(t, err)
+	var all []xsk.Frame
+	frames := make([]xsk.Frame, 64)
+	for {
+		n, err := q.TryAlloc(frames)
+		require.NoError(t, err)
+		if n == 0 {
+			break
+		}
+		all = append(all, frames[:n]...)
+	}
+	relay := func(packets int) {
+		l.send(t, 0, make([]flow, packets)...)
+		for packets > 0 {
+			n, err := q.Receive(frames)
+			require.NoError(t, err)
+			tap.Copy(frames[:n])
+			packets -= n
+		}
+	}
+	relay(8)
+	copies := make([]xsk.Frame, 8)
+	n, err := tap.Receive(copies)
+	require.NoError(t, err)
+	require.Equal(t, 8, n)
+	xsk.Keep(copies)
+	done := make(chan int)
+	go func() {
+		n, err := tap.Receive(make([]xsk.Frame, 8))
+		assert.NoError(t, err)
+		_, err = tap.TryReceive(nil)
+		assert.NoError(t, err)
+		done <- n
+	}()
+	relay(8)
+	assert.EqualValues(t, 8, tap.Stats().Dropped)
+	time.Sleep(20 * time.Millisecond) // it waits by now
+	xsk.Free(all)
+	xsk.Free(copies)
+	within(t, func() bool {
+		relay(1)
+		select {
+		case n := <-done:
+			return assert.NotZero(t, n)
+		default:
+			return false
+		}
+	})
+	require.NoError(t, tap.Close())
+	l.settled(t)
 }
 
 // Packets that span frames are given away, and copied, whole.

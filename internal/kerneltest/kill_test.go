@@ -143,6 +143,7 @@ func TestQueueIsFreeAtOnceAfterItsProcessWasKilled(t *testing.T) {
 
 func TestProgramThatLibxdpLeftBehindIsFoundAndRemoved(t *testing.T) {
 	inEachMode(t, func(t *testing.T, m mode) {
+		t.Setenv("LIBXDP_SKIP_DISPATCHER", "1") // it would stand before the program
 		_, ifname := testns.Veth{}.Make(t)
 		victim := start(t, "libxdp", m, ifname)
 		err := bpf.RemoveStale(ifname)

@@ -155,7 +155,7 @@ func within(t testing.TB, limit time.Duration, done func() bool, about ...any) {
 }
 
 // patience is more than a loaded machine needs for anything.
-const patience = 10 * time.Second
+var patience = testns.Patience(10 * time.Second)
 
 // soon fails t if f has not returned in a while, instead of hanging.
 func soon(t testing.TB, what string, f func()) {

@@ -1,12 +1,14 @@
 package kerneltest
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/kernel"
 	"github.com/go-xsk/xsk/internal/testns"
 )
 
@@ -88,6 +90,9 @@ func invalidDescs(c xsk.UmemConfig) func(*testing.T, mode) {
 			one(xsk.Addr(22*size), 64),
 		}
 		all[13].descs[0].Options = 1 << 8 // one that nobody knows
+		if !kernel.AtLeast("6.6 a descriptor of length 0 is refused") {
+			all = slices.Delete(all, 4, 5) // taken, and dropped as too short
+		}
 		exchange(t, tx, rx, len(all), all)
 		for i := range all { // and one by one
 			exchange(t, tx, rx, 2, []parcel{all[i], one(xsk.Addr(30*size), 64)})

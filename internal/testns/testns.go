@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -121,6 +122,15 @@ func noIPv6() error {
 
 // Inside reports whether Main has put this process into namespaces of its own.
 func Inside() bool { return os.Getenv(inside) != "" }
+
+// Patience is d, times XSK_TEST_PATIENCE if that is set, as it is on an emulated
+// machine: for limits that only a failure reaches.
+func Patience(d time.Duration) time.Duration {
+	if factor, err := strconv.Atoi(os.Getenv("XSK_TEST_PATIENCE")); err == nil {
+		d *= time.Duration(factor)
+	}
+	return d
+}
 
 // Kernel says that t needs the real kernel and root. In scripts/test a machine
 // that has neither is a failure; in a plain "go test" it is a skip.

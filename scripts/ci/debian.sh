@@ -7,11 +7,11 @@ cache=${XSK_MATRIX:-/var/tmp/xsk-matrix}
 # base RELEASE makes the bare system that each run starts from, once.
 base() {
 	[[ -d $cache/$1 ]] && return
-	have debootstrap || steadily "installing debootstrap" apt-get install -qy --no-install-recommends debootstrap
+	have debootstrap || steadily "installing debootstrap" apt-get install -qy --no-install-recommends debootstrap || return
 	mkdir -p "$cache"
 	rm -rf --one-file-system "$cache/$1.tmp"
 	steadily "debootstrap $1" debootstrap --variant=minbase --include=git "$1" "$cache/$1.tmp" \
-		"$(mirror "$(. /etc/os-release && echo "$VERSION_CODENAME")")"
+		"$(mirror "$(. /etc/os-release && echo "$VERSION_CODENAME")")" || return
 	mv "$cache/$1.tmp" "$cache/$1"
 }
 

@@ -128,9 +128,9 @@ func TestAChangedByteIsFound(t *testing.T) {
 	start(t, n, own)
 	c := &client{network: n, server: netip.MustParseAddrPort("127.0.0.1:5201"), load: load{streams: 2, size: 1000}}
 	assert.NoError(t, work(t, c).wrong())
-	c.network = &liar{network: n, at: 50_000} // of the 64 KiB that are hashed
+	c.network = &liar{network: n, at: 500} // of the first write, which is hashed
 	assert.ErrorContains(t, work(t, c).wrong(), "WRONG")
-	c.network = &liar{network: n, at: 100} // of the second request
+	c.network = &liar{network: n, at: 30} // of the first request
 	c.load = load{streams: 1, trips: true}
 	r := work(t, c)
 	assert.Equal(t, 1, r.bad)
