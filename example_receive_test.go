@@ -1,3 +1,5 @@
+//go:build !nobpf
+
 package xsk_test
 
 import (

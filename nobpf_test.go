@@ -32,6 +32,9 @@ func (m *ownMap) Close() error {
 	return err
 }
 
+// acceptsFrags is BPF_F_XDP_HAS_FRAGS, Linux 5.18.
+const acceptsFrags = 1 << 5
+
 // redirect attaches a program that redirects every packet through its map.
 func redirect(t testing.TB, ifname string, m mode) xsk.XSKMap {
 	t.Helper()

@@ -113,9 +113,6 @@ func insn(code, dst, src, off uint64, imm int32) uint64 {
 	return code | dst<<8 | src<<12 | off<<16 | uint64(uint32(imm))<<32
 }
 
-// acceptsFrags is BPF_F_XDP_HAS_FRAGS, Linux 5.18.
-const acceptsFrags = 1 << 5
-
 func loadProgram(t testing.TB, kind, flags uint32, code []uint64) int {
 	t.Helper()
 	license := []byte("GPL\x00")
