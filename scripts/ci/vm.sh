@@ -81,12 +81,13 @@ keep() {
 
 # emulate KERNEL INITRD CONSOLE runs a kernel in QEMU, without KVM. It has two NICs
 # on one cable; its first serial line, the console, goes to the file CONSOLE, the
-# second one to stdout.
+# second one to stdout. Without cx16, for QEMU 7.2's spoils the flags, and Linux 6.12
+# crashes.
 emulate() {
 	local tools=$vm/tools/root nic=virtio-net-pci,romfile=,disable-legacy=on,iommu_platform=on dir firmware=()
 	for dir in {"$tools",}/usr/share/{seabios,qemu}; do firmware+=(-L "$dir"); done
 	LD_LIBRARY_PATH=$(find "$tools" -name 'lib*.so*' -printf '%h\n' | sort -u | paste -sd:) \
-		timeout "$patience" "$tools/usr/bin/qemu-system-x86_64" "${firmware[@]}" -M q35 -accel tcg,thread=multi -cpu qemu64 -smp 2 -m 1024 \
+		timeout "$patience" "$tools/usr/bin/qemu-system-x86_64" "${firmware[@]}" -M q35 -accel tcg,thread=multi -cpu qemu64,-cx16 -smp 2 -m 1024 \
 		-nodefaults -no-user-config -display none -no-reboot -serial "file:$3" -serial stdio \
 		-kernel "$1" -initrd "$2" -append "console=ttyS0 quiet panic=-1 mitigations=off nokaslr" \
 		-netdev hubport,id=a,hubid=0 -device "$nic,netdev=a,mac=02:00:00:00:00:0a" \
