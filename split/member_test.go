@@ -2,6 +2,7 @@ package split_test
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/testns"
 	"github.com/go-xsk/xsk/split"
 )
 
@@ -119,6 +121,37 @@ func TestAMemberHonoursDeadlinesAndClose(t *testing.T) {
 	require.NoError(t, m.Close())
 	_, err = m.Receive(frames)
 	require.EqualError(t, err, "split: receive listener 0 of "+l.name+" queue 0: file already closed")
+}
+
+// Whoever waits for a frame hears that the interface is gone, on every Queue.
+func TestAMemberDoesNotWaitForFramesOfAnInterfaceThatIsGone(t *testing.T) {
+	l := newLink(t, bpf.Native, 2, xsk.Config{})
+	s, err := split.New(l.near...)
+	require.NoError(t, err)
+	defer s.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run() }()
+	members, err := s.FanOut(2, nil)
+	require.NoError(t, err)
+	frames := make([]xsk.Frame, 64)
+	for _, m := range members {
+		for {
+			n, err := m.TryAlloc(frames)
+			require.NoError(t, err)
+			if n == 0 {
+				break
+			}
+			all := slices.Clone(frames[:n])
+			defer xsk.Free(all)
+		}
+	}
+	testns.IP(t, "link", "del", l.name)
+	require.ErrorIs(t, <-ended, syscall.ENODEV)
+	for _, m := range members {
+		require.NoError(t, m.SetWriteDeadline(time.Now().Add(5*time.Second)))
+		_, err = m.Alloc(frames)
+		assert.ErrorIs(t, err, syscall.ENODEV)
+	}
 }
 
 func TestAMemberRefusesForeignAndEmptyFrames(t *testing.T) {
