@@ -199,6 +199,32 @@ func TestListenersThatKeepEveryFrameAreWaitedFor(t *testing.T) {
 	})
 }
 
+// Listeners that keep every frame hear all the same that the interface is gone.
+func TestListenersThatKeepEveryFrameHearThatTheQueueFailed(t *testing.T) {
+	l := newLink(t, bpf.Native, 1, xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 256, FrameSize: 2048}, RxFrames: 64})
+	s, err := split.New(l.near...)
+	require.NoError(t, err)
+	defer s.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run() }()
+	m, err := s.Listen(&split.Options{Depth: 64})
+	require.NoError(t, err)
+	frames := make([]xsk.Frame, 64)
+	for kept := 0; kept < 256; {
+		l.send(t, 0, flow{1, 2})
+		n, err := m.Receive(frames)
+		require.NoError(t, err)
+		xsk.Keep(frames[:n])
+		defer xsk.Free(slices.Clone(frames[:n]))
+		kept += n
+	}
+	testns.IP(t, "link", "del", l.name)
+	require.NoError(t, m.SetReadDeadline(time.Now().Add(10*time.Second)))
+	_, err = m.Receive(frames)
+	require.ErrorIs(t, err, syscall.ENODEV)
+	require.ErrorIs(t, <-ended, syscall.ENODEV)
+}
+
 // Neither the pump nor a Member nor a Tap allocates for a packet or a burst.
 func TestSplittingDoesNotAllocate(t *testing.T) {
 	l := newLink(t, bpf.Native, 1, xsk.Config{})
