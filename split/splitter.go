@@ -86,7 +86,8 @@ const defaultDepth = 256
 
 // New makes a Splitter of Queues, which stay the caller's to close, after the
 // Splitter. Nobody else may receive from them until then, or set their read deadline;
-// anybody may send.
+// anybody may send. Queues of different interfaces need a Umem each, for what a Member
+// sends goes out of one on the frame's Umem, whichever that is.
 func New(queues ...*xsk.Queue) (*Splitter, error) {
 	if len(queues) == 0 || slices.Contains(queues, nil) {
 		return nil, fmt.Errorf("split: new: %w", invalid("it takes Queues, and there is none"))
