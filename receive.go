@@ -92,6 +92,9 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 	}
 	if q.recycle(); r.held == 0 && r.partial == 0 {
 		if !q.pool.reap() {
+			if err := q.sock.gone(); err != nil {
+				return 0, err
+			}
 			return 0, q.noBuffers()
 		}
 		q.recycle()

@@ -2,6 +2,7 @@ package split_test
 
 import (
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/testns"
 	"github.com/go-xsk/xsk/split"
 )
 
@@ -121,6 +123,37 @@ func TestAMemberHonoursDeadlinesAndClose(t *testing.T) {
 	require.EqualError(t, err, "split: receive listener 0 of "+l.name+" queue 0: file already closed")
 }
 
+// Whoever waits for a frame hears that the interface is gone, on every Queue.
+func TestAMemberDoesNotWaitForFramesOfAnInterfaceThatIsGone(t *testing.T) {
+	l := newLink(t, bpf.Native, 2, xsk.Config{})
+	s, err := split.New(l.near...)
+	require.NoError(t, err)
+	defer s.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run() }()
+	members, err := s.FanOut(2, nil)
+	require.NoError(t, err)
+	frames := make([]xsk.Frame, 64)
+	for _, m := range members {
+		for {
+			n, err := m.TryAlloc(frames)
+			require.NoError(t, err)
+			if n == 0 {
+				break
+			}
+			all := slices.Clone(frames[:n])
+			defer xsk.Free(all)
+		}
+	}
+	testns.IP(t, "link", "del", l.name)
+	require.ErrorIs(t, <-ended, syscall.ENODEV)
+	for _, m := range members {
+		require.NoError(t, m.SetWriteDeadline(time.Now().Add(5*time.Second)))
+		_, err = m.Alloc(frames)
+		assert.ErrorIs(t, err, syscall.ENODEV)
+	}
+}
+
 func TestAMemberRefusesForeignAndEmptyFrames(t *testing.T) {
 	l := newLink(t, bpf.Native, 1, xsk.Config{})
 	s := l.run(t)
@@ -164,6 +197,32 @@ func TestListenersThatKeepEveryFrameAreWaitedFor(t *testing.T) {
 		require.NoError(t, err)
 		return n > 0
 	})
+}
+
+// Listeners that keep every frame hear all the same that the interface is gone.
+func TestListenersThatKeepEveryFrameHearThatTheQueueFailed(t *testing.T) {
+	l := newLink(t, bpf.Native, 1, xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 256, FrameSize: 2048}, RxFrames: 64})
+	s, err := split.New(l.near...)
+	require.NoError(t, err)
+	defer s.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run() }()
+	m, err := s.Listen(&split.Options{Depth: 64})
+	require.NoError(t, err)
+	frames := make([]xsk.Frame, 64)
+	for kept := 0; kept < 256; {
+		l.send(t, 0, flow{1, 2})
+		n, err := m.Receive(frames)
+		require.NoError(t, err)
+		xsk.Keep(frames[:n])
+		defer xsk.Free(slices.Clone(frames[:n]))
+		kept += n
+	}
+	testns.IP(t, "link", "del", l.name)
+	require.NoError(t, m.SetReadDeadline(time.Now().Add(10*time.Second)))
+	_, err = m.Receive(frames)
+	require.ErrorIs(t, err, syscall.ENODEV)
+	require.ErrorIs(t, <-ended, syscall.ENODEV)
 }
 
 // Neither the pump nor a Member nor a Tap allocates for a packet or a burst.

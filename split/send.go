@@ -7,9 +7,9 @@ import (
 	"github.com/go-xsk/xsk"
 )
 
-// Send queues frames to be sent, waits for room if it must, and returns how many it
-// took, by the rules of Queue.Send: fewer than all only with an error. A received
-// frame goes out of the Queue it came from, or of one on the same Umem; what Alloc
+// Send queues frames to be sent, waits for room if it must, but not after Run has ended,
+// and returns how many it took, by the rules of Queue.Send: fewer than all only with
+// an error. A received frame goes out of the Queue it came from, or of one on the same Umem; what Alloc
 // gave goes out of the Member's own Queue.
 func (m *Member) Send(frames []xsk.Frame) (int, error) {
 	for total, nap := 0, shortNap; ; nap = min(2*nap, longNap) {
@@ -74,8 +74,8 @@ func (m *Member) queueOf(u *xsk.Umem) *xsk.Queue {
 }
 
 // Alloc takes empty frames of the Member's own Queue and returns how many: at least
-// one, for it waits for one until the write deadline. They are the program's until it
-// sends or frees them.
+// one, for it waits for one until the write deadline, or the end of Run, whose error it
+// answers. They are the program's until it sends or frees them.
 func (m *Member) Alloc(frames []xsk.Frame) (int, error) {
 	for nap := shortNap; ; nap = min(2*nap, longNap) {
 		n, err := m.tryAlloc(frames)
@@ -122,6 +122,11 @@ func (m *Member) nap(d time.Duration) error {
 	if until := m.writeDeadline.Load(); until != nil && !until.IsZero() && !time.Now().Before(*until) {
 		return os.ErrDeadlineExceeded
 	}
-	time.Sleep(d)
-	return nil
+	m.in.mu.Lock()
+	err := m.in.err // of Run, perhaps: a Queue that nobody receives from does not notice that it is gone
+	m.in.mu.Unlock()
+	if err == nil {
+		time.Sleep(d)
+	}
+	return err
 }

@@ -55,6 +55,7 @@ type Splitter struct {
 	made    int   // listeners ever
 	frames  int   // of each Umem that the listeners may have
 	running bool  // Run was called
+	ended   bool  // and leaves the Queues alone
 	err     error // why it stopped
 	closed  bool
 }
@@ -85,7 +86,8 @@ const defaultDepth = 256
 
 // New makes a Splitter of Queues, which stay the caller's to close, after the
 // Splitter. Nobody else may receive from them until then, or set their read deadline;
-// anybody may send.
+// anybody may send. Queues of different interfaces need a Umem each, for what a Member
+// sends goes out of one on the frame's Umem, whichever that is.
 func New(queues ...*xsk.Queue) (*Splitter, error) {
 	if len(queues) == 0 || slices.Contains(queues, nil) {
 		return nil, fmt.Errorf("split: new: %w", invalid("it takes Queues, and there is none"))
@@ -288,24 +290,29 @@ func (s *Splitter) Run() error {
 	}
 	s.stop(newPump(s, s.queues[0]).run())
 	pumps.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
 	for _, q := range s.queues {
 		_ = q.SetReadDeadline(time.Time{})
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for m := range s.members() {
 		m.in.end(s.err)
 	}
 	return fmt.Errorf("split: run %s: %w", s.name, s.err)
 }
 
-// stop ends all pumps.
+// stop ends all pumps. Once they have ended the Queues are the caller's, and so are
+// their deadlines.
 func (s *Splitter) stop(why error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = why
 	}
-	s.mu.Unlock()
+	if s.ended {
+		return
+	}
 	s.stopping.Store(true)
 	for _, q := range s.queues {
 		_ = q.SetReadDeadline(time.Unix(1, 0)) // long past: wakes who waits in Receive
