@@ -35,5 +35,6 @@ func NewPlainQueue(s *Socket, frames int) *Queue {
 // What decides a text and takes no kernel.
 var (
 	WhyCopy   = (*Device).whyCopy
+	MapsRings = mapsRings
 	UnknownTo = unknownTo
 )

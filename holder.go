@@ -44,12 +44,17 @@ func (u *Umem) holderOf(ifindex, queue int) string {
 		}
 	}
 	if inode := boundTo(key); inode != 0 {
-		if who := processesWith(fmt.Sprintf("socket:[%d]", inode)); who != "" {
+		socket := fmt.Sprintf("socket:[%d]", inode)
+		if maps, _ := os.ReadFile("/proc/self/maps"); mapsRings(maps, socket) {
+			return "another socket of this program holds the queue"
+		}
+		if who := processesWith(socket); who != "" {
 			return who + " holds the queue"
 		}
+		return "a socket of a process that is out of sight holds the queue"
 	}
 	if who := processesWith(""); who != "" {
-		return "another process holds the queue; with AF_XDP sockets there is " + who
+		return "another socket holds the queue; other processes with AF_XDP sockets here: " + who
 	}
 	return "another socket holds the queue"
 }
@@ -154,15 +159,25 @@ func processesWith(socket string) string {
 	return strings.Join(found, ", ")
 }
 
-// mapsRings looks for a line of /proc/PID/maps with a socket's fill ring: only
-// AF_XDP maps anything at its offset.
+// mapsRings looks for a line of /proc/PID/maps with a socket's rings, or with the fill
+// ring of any: only AF_XDP maps anything at its offset.
 func mapsRings(content []byte, socket string) bool {
 	for line := range bytes.Lines(content) {
+		if !bytes.Contains(line, []byte("socket:[")) {
+			continue // nearly all
+		}
 		fields := strings.Fields(string(line))
-		if len(fields) == 6 && strings.HasPrefix(fields[5], "socket:[") && (socket == "" || fields[5] == socket) {
-			if offset, err := strconv.ParseUint(fields[2], 16, 64); err == nil && offset == unix.XDP_UMEM_PGOFF_FILL_RING {
+		if len(fields) != 6 {
+			continue
+		}
+		if socket != "" {
+			if fields[5] == socket { // one that shares a queue's fill ring has not mapped it
 				return true
 			}
+			continue
+		}
+		if offset, err := strconv.ParseUint(fields[2], 16, 64); err == nil && offset == unix.XDP_UMEM_PGOFF_FILL_RING {
+			return true
 		}
 	}
 	return false

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
 )
@@ -53,4 +54,28 @@ func TestTheProcessThatHoldsAQueueIsNamed(t *testing.T) {
 	_, _ = io.Copy(io.Discard, stdout)
 	require.NoError(t, holder.Wait())
 	openQueue(t, a, modes[0], xsk.Config{SocketConfig: xsk.SocketConfig{TxOnly: true}})
+}
+
+// A socket is known by its rings, also one without a fill ring of its own.
+func TestTheRingsOfASocketAreFoundInAProcess(t *testing.T) {
+	a, _ := vethPair(t)
+	u, err := xsk.NewUmem(nil)
+	require.NoError(t, err)
+	defer u.Close()
+	var inodes []string
+	for range 2 { // on one queue
+		s, err := xsk.NewSocket(a, 0, u, &xsk.SocketConfig{TxOnly: true, InhibitProgLoad: true})
+		require.NoError(t, err)
+		defer s.Close()
+		var about unix.Stat_t
+		require.NoError(t, unix.Fstat(s.FD(), &about))
+		inodes = append(inodes, fmt.Sprintf("socket:[%d]", about.Ino))
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	assert.True(t, xsk.MapsRings(maps, ""))
+	for _, inode := range inodes {
+		assert.True(t, xsk.MapsRings(maps, inode), "%s in\n%s", inode, maps)
+	}
+	assert.False(t, xsk.MapsRings(maps, "socket:[1]"))
 }

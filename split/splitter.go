@@ -55,6 +55,7 @@ type Splitter struct {
 	made    int   // listeners ever
 	frames  int   // of each Umem that the listeners may have
 	running bool  // Run was called
+	ended   bool  // and leaves the Queues alone
 	err     error // why it stopped
 	closed  bool
 }
@@ -288,24 +289,29 @@ func (s *Splitter) Run() error {
 	}
 	s.stop(newPump(s, s.queues[0]).run())
 	pumps.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
 	for _, q := range s.queues {
 		_ = q.SetReadDeadline(time.Time{})
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for m := range s.members() {
 		m.in.end(s.err)
 	}
 	return fmt.Errorf("split: run %s: %w", s.name, s.err)
 }
 
-// stop ends all pumps.
+// stop ends all pumps. Once they have ended the Queues are the caller's, and so are
+// their deadlines.
 func (s *Splitter) stop(why error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = why
 	}
-	s.mu.Unlock()
+	if s.ended {
+		return
+	}
 	s.stopping.Store(true)
 	for _, q := range s.queues {
 		_ = q.SetReadDeadline(time.Unix(1, 0)) // long past: wakes who waits in Receive

@@ -154,7 +154,7 @@ func TestFlowsOfAClosedMemberMoveAndNoOthers(t *testing.T) {
 	for i, m := range members {
 		listeners[i] = l.listen(t, m, true)
 	}
-	round := func() (owners [100]int) {
+	round := func() (owners [200]int) {
 		before := make([]split.Stats, 4)
 		for i := range owners {
 			for k, m := range members {
@@ -410,6 +410,28 @@ func TestTheQueuesAreTheCallersAgainAfterClose(t *testing.T) {
 	}
 }
 
+// Run has ended by itself when the Splitter is closed: a Queue that is still open can
+// be received from all the same.
+func TestTheQueuesAreTheCallersAgainWhenOneHasFailed(t *testing.T) {
+	l := newLink(t, bpf.Native, 2, xsk.Config{})
+	s := l.run(t)
+	m, err := s.Listen(nil)
+	require.NoError(t, err)
+	require.NoError(t, l.near[0].Close())
+	_, err = m.Receive(make([]xsk.Frame, 1))
+	require.ErrorIs(t, err, os.ErrClosed) // Run has ended
+	require.NoError(t, s.Close())
+	l.near = l.near[1:]
+	received := make(chan error)
+	go func() {
+		_, err := l.near[0].Receive(make([]xsk.Frame, 1))
+		received <- err
+	}()
+	time.Sleep(20 * time.Millisecond) // it waits by now
+	l.send(t, 1, flow{1, 2})
+	assert.NoError(t, <-received)
+}
+
 // What ends Run is what the Members answer, once they have read what came before.
 func TestListenersHearWhyTheQueueFailed(t *testing.T) {
 	l := newLink(t, bpf.Native, 2, xsk.Config{})
@@ -459,21 +481,9 @@ func TestSplitterSaysWhichRuleIsBroken(t *testing.T) {
 	assert.ErrorContains(t, err, "split: tap "+l.name+" queue 0: twice the Depth of all listeners is 258 frames")
 	_, err = split.NewTap(l.near[0], nil)
 	assert.ErrorIs(t, err, syscall.EINVAL)
-	within(t, func() bool { // Run is under way
-		return assert.ObjectsAreEqual(syscall.EINVAL, unwrapAll(s.Run()))
-	})
-}
-
-// unwrapAll is the errno at the end.
-func unwrapAll(err error) error {
-	for {
-		next := error(nil)
-		if u, ok := err.(interface{ Unwrap() error }); ok {
-			next = u.Unwrap()
-		}
-		if next == nil {
-			return err
-		}
-		err = next
-	}
+	l.send(t, 0, flow{1, 2})
+	within(t, func() bool { return m[0].Stats().Waiting+m[1].Stats().Waiting == 1 }) // Run is under way
+	err = s.Run()
+	assert.ErrorIs(t, err, syscall.EINVAL)
+	assert.ErrorContains(t, err, "Run was called before")
 }
