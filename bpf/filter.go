@@ -64,7 +64,7 @@ type Filter struct {
 	Sources        []netip.Prefix // IPv4 and IPv6 source addresses
 	Destinations   []netip.Prefix // IPv4 and IPv6 destination addresses
 	Flows          []Flow         // source and destination together
-	Hosts          []netip.Addr   // whole hosts, for a TCP/IP stack in the program; see below
+	Hosts          []netip.Addr   // whole hosts, for a TCP/IP stack in the program; see above
 
 	EtherTypes []uint16           // what comes behind the VLAN tags, from 0x0600 on: 0x88f7 PTP (ETH_P_*)
 	MACs       []net.HardwareAddr // destination MAC addresses, of 6 bytes

@@ -20,7 +20,7 @@ import (
 	"github.com/go-xsk/xsk/netstack"
 )
 
-func TestMain(m *testing.M) { testns.Main(m) }
+func TestMain(m *testing.M) { testns.Main(m, plug) }
 
 var modes = []bpf.Mode{bpf.Generic, bpf.Native}
 

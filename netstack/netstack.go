@@ -15,6 +15,20 @@
 // gives them the traffic of these addresses and leaves the rest to the kernel, and
 // starts the stack. The kernel keeps its own addresses on the same interface.
 //
+// The addresses must be ones that no machine of the network has, this one included.
+// Other machines reach them; this one does not, for XDP sees what arrives at an
+// interface, and not what its own kernel sends.
+//
+// The Example listens and dials; examples/tcpecho and examples/https are programs. A
+// program that imports this package needs Go 1.26.3, and both modules beside it,
+//
+//	git clone https://github.com/go-xsk/xsk
+//	go mod edit -replace github.com/go-xsk/xsk=./xsk -replace github.com/go-xsk/xsk/netstack=./xsk/netstack
+//	go mod tidy
+//
+// and runs on a veth pair by "xsk/scripts/netns ./program", as 10.77.0.10/24 on veth0:
+// "ip netns exec peer curl http://10.77.0.10/" is then another machine.
+//
 // A program that answers single requests has them sooner with one processor
 // (GOMAXPROCS=1): a packet goes from goroutine to goroutine, from the one that
 // receives over TCP's to the program's, and with more Go wakes another thread each

@@ -10,11 +10,13 @@
 //	curl --cacert page.pem https://192.0.2.10/
 //
 // verifies it and shows the page. /bytes/N is as many bytes. To try it without
-// another machine, as root in the repository:
+// another machine, as root in the repository (what netns starts reaches no module
+// proxy, so build before):
 //
+//	go build -C netstack -o /tmp/https ./examples/https
 //	scripts/netns bash
-//	go run -C netstack ./examples/https -d veth0 -ip 10.77.0.10/24 -cert /tmp/page.pem &
-//	ip netns exec peer curl --cacert /tmp/page.pem https://10.77.0.10/
+//	/tmp/https -d veth0 -ip 10.77.0.10/24 -cert /tmp/page.pem &
+//	ip netns exec peer curl --noproxy '*' --cacert /tmp/page.pem https://10.77.0.10/
 package main
 
 import (
