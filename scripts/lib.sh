@@ -67,8 +67,13 @@ go_here() {
 		export HOME
 	fi
 	cd "$root" || exit
-	mkdir -p "$bin"
-	((EUID != 0)) || chown --reference="$root" "$bin"
+	folder "$bin"
+}
+
+# folder DIR makes DIR, where build can write.
+folder() {
+	mkdir -p "$1"
+	((EUID != 0)) || chown --reference="$root" "$1"
 }
 
 # build runs go with its arguments as the user whose checkout this is, so that
