@@ -170,6 +170,15 @@ check() {
 	esac
 }
 
+# some COMMAND... runs tests by name, and fails if a package has none of those.
+some() {
+	local said rc=0
+	said=$("$@" 2>&1) || rc=$?
+	echo "$said"
+	((rc == 0)) || return "$rc"
+	[[ $said != *"no tests to run"* ]]
+}
+
 # verdict ends a script of checks with the one line that counts them, and
 # leaves the counts in the file that XSK_TALLY names.
 verdict() {
