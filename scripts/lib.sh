@@ -67,8 +67,13 @@ go_here() {
 		export HOME
 	fi
 	cd "$root" || exit
-	mkdir -p "$bin"
-	((EUID != 0)) || chown --reference="$root" "$bin"
+	folder "$bin"
+}
+
+# folder DIR makes DIR, where build can write.
+folder() {
+	mkdir -p "$1"
+	((EUID != 0)) || chown --reference="$root" "$1"
 }
 
 # build runs go with its arguments as the user whose checkout this is, so that
@@ -163,6 +168,15 @@ check() {
 	77) skipped=$((skipped + 1)) && echo "skip  $name" ;;
 	*) failed=$((failed + 1)) && echo "FAIL  $name" ;;
 	esac
+}
+
+# some COMMAND... runs tests by name, and fails if a package has none of those.
+some() {
+	local said rc=0
+	said=$("$@" 2>&1) || rc=$?
+	echo "$said"
+	((rc == 0)) || return "$rc"
+	[[ $said != *"no tests to run"* ]]
 }
 
 # verdict ends a script of checks with the one line that counts them, and

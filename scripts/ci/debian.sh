@@ -15,12 +15,13 @@ base() {
 	mv "$cache/$1.tmp" "$cache/$1"
 }
 
-# copy_tree DIR copies the work tree as it is, what git ignores left out.
+# copy_tree DIR copies the work tree as it is, what git ignores left out. Root may
+# do that with another user's checkout, which git asks to be told: as in a container.
 copy_tree() {
 	mkdir -p "$1"
 	# shellcheck disable=SC2154 # lib.sh sets it
-	(cd "$root" && git ls-files -zco --exclude-standard | tar -c --null -T - --ignore-failed-read) 2>/dev/null |
-		tar -xC "$1" --no-same-owner
+	(cd "$root" && git -c safe.directory="$root" ls-files -zco --exclude-standard |
+		tar -c --null -T - --ignore-failed-read 2>/dev/null) | tar -xC "$1" --no-same-owner
 }
 
 # network DIR copies what makes this machine's network work.
@@ -35,13 +36,15 @@ network() {
 
 # enter DIR COMMAND... runs it in the system in DIR, in mount and process
 # namespaces of its own, with an empty environment but for Go's. lend="FROM:TO..."
-# shows folders of this machine there, read-only, or not with FROM:TO:rw.
+# shows folders of this machine there, read-only, or not with FROM:TO:rw. All ends
+# with the calling shell: unshare itself blocks TERM, and so does what is started first.
 enter() {
 	local vars name
 	vars=(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME=/root CI="${CI:-}")
 	for name in GOPROXY GOSUMDB GOPRIVATE; do vars+=("$name=$(go env $name)"); done
 	# shellcheck disable=SC2016
-	env -i "${vars[@]}" unshare --mount --pid --fork --kill-child=KILL --propagation private bash -eu -c '
+	env -i "${vars[@]}" setpriv --pdeathsig KILL \
+		unshare --mount --pid --fork --kill-child=KILL --propagation private bash -eu -c '
 		dir=$1 lend=$2
 		mount --bind "$dir" "$dir"
 		mount -t proc proc "$dir/proc"
@@ -53,12 +56,12 @@ enter() {
 			mount --bind -o "${how:-ro}" "$from" "$dir$to"
 		done
 		shift 2
-		# Not chroot: the kernel makes no user namespace in one.
+		# Not chroot: the kernel makes no user namespace in one. The old root lies
+		# on the new one, without a folder that others here might take away.
 		cd "$dir"
-		mkdir -p .host
-		pivot_root . .host
-		umount -l /.host
-		rmdir /.host
+		pivot_root . .
+		umount -l .
+		cd /
 		exec "$@"
 	' - "$1" "${lend:-}" "${@:2}" </dev/null
 }
