@@ -417,6 +417,8 @@ func TestTransferOverABadNetwork(t *testing.T) {
 		m := &middle{burst: 300, after: 2000}
 		a, b := m.through(t)
 		many(t, a, b, 8, 2<<20)
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		assert.Greater(t, m.packets, m.after+m.burst)
 	})
 }
