@@ -278,13 +278,11 @@ func (h *Host) Close() error {
 		}
 		close(h.done)
 		h.Stack.Close()
-		if err := h.Stack.RemoveNIC(nic); err != nil { // closes the Endpoint
-			h.failure = errnoOf(err)
-		}
+		h.Stack.RemoveNIC(nic) // which fails if the Endpoint was closed before
 		h.endpoint.Close()
 		h.Stack.Wait()
 		if h.opened != nil {
-			h.failure = errors.Join(h.failure, h.opened.close())
+			h.failure = h.opened.close()
 		}
 	})
 	<-h.closed

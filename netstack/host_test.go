@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
@@ -51,4 +53,21 @@ func TestRemoveAddressTakesItsRoute(t *testing.T) {
 	assert.Len(t, h.Stack.GetRouteTable(), routes-1)
 	assert.Equal(t, prefixes(ours4, ours6), h.Addresses())
 	assert.ErrorIs(t, h.RemoveAddress(other), syscall.EADDRNOTAVAIL)
+}
+
+// Host.Close finds nothing wrong with that, either.
+func TestAClosedEndpointRefusesPackets(t *testing.T) {
+	testns.Kernel(t)
+	p := makePeer(t)
+	e := openOurs(t, p.Near, bpf.Native).Endpoint()
+	e.Close()
+	before := e.Stats()
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(make([]byte, 100))})
+	defer pkt.DecRef()
+	var all stack.PacketBufferList
+	all.PushBack(pkt)
+	_, err := e.WritePackets(all)
+	require.Nil(t, err)
+	assert.Equal(t, before.TxRefused+1, e.Stats().TxRefused)
+	assert.Equal(t, before.TxNoFrame, e.Stats().TxNoFrame)
 }
