@@ -278,7 +278,7 @@ func (h *Host) Close() error {
 		}
 		close(h.done)
 		h.Stack.Close()
-		h.Stack.RemoveNIC(nic) // which fails if the Endpoint was closed before
+		_ = h.Stack.RemoveNIC(nic) // which fails if the Endpoint was closed before
 		h.endpoint.Close()
 		h.Stack.Wait()
 		if h.opened != nil {
