@@ -92,7 +92,7 @@ func TestJumboPacketsSpanFrames(t *testing.T) {
 		transfer(t, a.Listen, net.JoinHostPort(ours4, "0"), fromHost(t, b), 10<<20, false)
 		transfer(t, a.Listen, net.JoinHostPort(ours6, "0"), fromHost(t, b), 10<<20, false)
 		s := a.Endpoint().Stats()
-		assert.Less(t, s.RxPackets, uint64(20<<20)/4000, "they were longer than a frame, but for some sent twice")
+		assert.Less(t, s.RxPackets, uint64(20<<20)/4500, "they were longer than a frame, also if some came twice")
 		p, err := a.ListenPacket("udp", net.JoinHostPort(ours4, "7"))
 		require.NoError(t, err)
 		defer p.Close()

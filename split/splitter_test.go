@@ -459,9 +459,19 @@ func TestSplitterSaysWhichRuleIsBroken(t *testing.T) {
 	assert.ErrorContains(t, err, "split: tap "+l.name+" queue 0: twice the Depth of all listeners is 258 frames")
 	_, err = split.NewTap(l.near[0], nil)
 	assert.ErrorIs(t, err, syscall.EINVAL)
+	l.send(t, 0, flow{1, 2})
 	within(t, func() bool { // Run is under way
-		return assert.ObjectsAreEqual(syscall.EINVAL, unwrapAll(s.Run()))
+		n, err := m[0].TryReceive(make([]xsk.Frame, 1))
+		require.NoError(t, err)
+		o, err := m[1].TryReceive(make([]xsk.Frame, 1))
+		require.NoError(t, err)
+		return n+o > 0
 	})
+	for _, m := range m {
+		_, err := m.TryReceive(nil) // ends the loan
+		require.NoError(t, err)
+	}
+	assert.Equal(t, syscall.EINVAL, unwrapAll(s.Run()))
 }
 
 // unwrapAll is the errno at the end.

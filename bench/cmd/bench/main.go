@@ -28,7 +28,7 @@ func main() {
 	flag.BoolVar(&s.quick, "quick", false, "3 turns of 0.1 seconds, and less of scale")
 	mode := flag.String("mode", "generic native", "generic, native or both")
 	flag.BoolVar(&pinned, "pin", false, "keep contestants off their partners' processor")
-	docs := flag.String("docs", "", "put what was measured into this `directory`'s performance.md and performance.svg")
+	docs := flag.String("docs", "", "put what was measured into this `directory`'s performance.md and pictures")
 	kept := flag.String("results", "", "`file` that keeps results from run to run")
 	profile := flag.Bool("profile", false, "profile our contestants instead")
 	flag.Parse()

@@ -78,11 +78,11 @@ var palette = []color.Color{
 	color.RGBA{0x6a, 0x9a, 0x58, 0xff}, color.RGBA{0x9a, 0x58, 0x80, 0xff},
 }
 
-// draw draws all charts of all parts into an SVG, two in a row. A line in a bar
-// goes from the least to the most.
-func (r *results) draw(file string) error {
+// draw draws the charts of the parts that were measured into an SVG, two in a row. A
+// line in a bar goes from the least to the most.
+func (r *results) draw(file string, parts ...string) error {
 	var all []chart
-	for _, part := range []string{"tx", "rx", "echo", "forward", "latency", "netstack"} {
+	for _, part := range parts {
 		if p := r.Parts[part]; p != nil {
 			all = append(all, p.Charts...)
 		}

@@ -103,7 +103,8 @@ func machine() string {
 }
 
 // document replaces what stands in performance.md between <!-- bench:PART --> and
-// <!-- /bench:PART -->, for each part that was measured, and draws performance.svg.
+// <!-- /bench:PART -->, for each part that was measured, and draws performance.svg
+// and netstack.svg.
 func (r *results) document(dir string) error {
 	file := filepath.Join(dir, "performance.md")
 	text, err := os.ReadFile(file)
@@ -122,7 +123,9 @@ func (r *results) document(dir string) error {
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return err
 	}
-	return r.draw(filepath.Join(dir, "performance.svg"))
+	return errors.Join(
+		r.draw(filepath.Join(dir, "performance.svg"), "tx", "rx", "echo", "forward", "latency"),
+		r.draw(filepath.Join(dir, "netstack.svg"), "netstack"))
 }
 
 func (p *partResult) markdown() []byte {
