@@ -248,7 +248,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestThousandConnections(t *testing.T) {
-	const connections, size = 1000, 20_000
+	const connections, size = 1000, 6000
 	testns.Kernel(t)
 	p := makePeer(t)
 	h := openOurs(t, p.Near, bpf.Native)

@@ -141,7 +141,7 @@ func (l *lease) take(lent *nclient4.Lease) error {
 	l.h.servers = servers
 	l.h.mu.Unlock()
 	l.open.Store(false)
-	return l.h.opened.update(l.h.Addresses())
+	return l.h.opened.update(l.h)
 }
 
 // drop takes the address away, if there is one.
@@ -178,7 +178,7 @@ func (l *lease) keep(ctx context.Context) {
 		}
 		for err != nil && ctx.Err() == nil {
 			l.drop()
-			_ = l.h.opened.update(l.h.Addresses())
+			_ = l.h.opened.update(l.h)
 			lent, err = l.anew(ctx, time.Now().Add(time.Hour))
 		}
 		if ctx.Err() == nil {
@@ -191,7 +191,7 @@ func (l *lease) keep(ctx context.Context) {
 // anew is ask, with the program set up for it.
 func (l *lease) anew(ctx context.Context, end time.Time) (*nclient4.Lease, error) {
 	l.open.Store(true)
-	if err := l.h.opened.update(l.h.Addresses()); err != nil {
+	if err := l.h.opened.update(l.h); err != nil {
 		_ = sleep(ctx, firstTry)
 		return nil, err
 	}

@@ -100,8 +100,8 @@ func timeoutOf(err error) error {
 }
 
 // Listen waits for TCP connections ("tcp", "tcp4", "tcp6") to an address of the Host,
-// as net.Listen does: ":443" is all addresses, also those that are added later. The
-// listener is a *TCPListener.
+// as net.Listen does: ":443" is all addresses, also those that are added later, but
+// those of IPv6 only if the Host has one by now. The listener is a *TCPListener.
 func (h *Host) Listen(network, address string) (net.Listener, error) {
 	t, err := parseTarget(context.Background(), network, address)
 	if err == nil && t.transport != "tcp" {

@@ -153,7 +153,7 @@ func (h *Host) AddAddress(p netip.Prefix) error {
 		err = h.addAddress(p)
 	}
 	if err == nil && h.opened != nil {
-		if err = h.opened.update(h.Addresses()); err != nil {
+		if err = h.opened.update(h); err != nil {
 			err = errors.Join(err, h.removeAddress(p))
 		}
 	}
@@ -178,7 +178,7 @@ func (h *Host) addAddress(p netip.Prefix) error {
 	return nil
 }
 
-// RemoveAddress takes an address away. It fails with EADDRNOTAVAIL if the Host does
+// RemoveAddress takes an address away, whatever the prefix's length. It fails with EADDRNOTAVAIL if the Host does
 // not have it.
 func (h *Host) RemoveAddress(p netip.Prefix) error {
 	err := h.ended()
@@ -186,7 +186,7 @@ func (h *Host) RemoveAddress(p netip.Prefix) error {
 		err = h.removeAddress(p)
 	}
 	if err == nil && h.opened != nil {
-		err = h.opened.update(h.Addresses())
+		err = h.opened.update(h)
 	}
 	if err != nil {
 		return fmt.Errorf("netstack: remove %v: %w", p, err)
@@ -200,7 +200,10 @@ func (h *Host) removeAddress(p netip.Prefix) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.addresses = slices.DeleteFunc(h.addresses, func(o netip.Prefix) bool { return o.Addr() == p.Addr() })
+	if i := slices.IndexFunc(h.addresses, func(o netip.Prefix) bool { return o.Addr() == p.Addr() }); i >= 0 {
+		p = h.addresses[i] // the caller's prefix may have another length
+		h.addresses = slices.Delete(h.addresses, i, i+1)
+	}
 	if !slices.ContainsFunc(h.addresses, func(o netip.Prefix) bool { return o.Masked() == p.Masked() }) {
 		subnet := tcpip.AddressWithPrefix{Address: addressOf(p.Addr()), PrefixLen: p.Bits()}.Subnet()
 		h.Stack.RemoveRoutes(func(r tcpip.Route) bool { return r.Gateway.Len() == 0 && r.Destination == subnet })
@@ -275,13 +278,11 @@ func (h *Host) Close() error {
 		}
 		close(h.done)
 		h.Stack.Close()
-		if err := h.Stack.RemoveNIC(nic); err != nil { // closes the Endpoint
-			h.failure = errnoOf(err)
-		}
+		_ = h.Stack.RemoveNIC(nic) // which fails if the Endpoint was closed before
 		h.endpoint.Close()
 		h.Stack.Wait()
 		if h.opened != nil {
-			h.failure = errors.Join(h.failure, h.opened.close())
+			h.failure = h.opened.close()
 		}
 	})
 	<-h.closed

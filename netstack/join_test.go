@@ -31,18 +31,23 @@ func (l *listener) DeliverLinkPacket(tcpip.NetworkProtocolNumber, *stack.PacketB
 // the stack, and how many it found bad.
 func given(t *testing.T, packets [][]byte, gro bool) ([][]byte, uint64) {
 	t.Helper()
+	frames := make([]xsk.Frame, len(packets))
+	for i := range frames {
+		frames[i].Data = packets[i]
+	}
+	return givenFrames(t, frames, gro)
+}
+
+func givenFrames(t *testing.T, frames []xsk.Frame, gro bool) ([][]byte, uint64) {
+	t.Helper()
 	e := &Endpoint{options: Options{NoGRO: !gro}}
 	copy(e.filter[:], segmentEthernet(false))
 	l := &listener{}
 	var to stack.NetworkDispatcher = l
 	e.to.Store(&to)
-	frames := make([]xsk.Frame, len(packets))
-	for i := range frames {
-		frames[i].Data = packets[i]
-	}
 	newReceiver(e, nil).burst(frames)
 	s := e.Stats()
-	require.Equal(t, uint64(len(packets)), s.RxPackets)
+	require.Equal(t, uint64(len(frames)), s.RxPackets)
 	require.Equal(t, uint64(len(l.packets)), s.RxDelivered)
 	return l.packets, s.RxBad
 }
@@ -133,6 +138,80 @@ func TestWhatDiffersIsNotJoined(t *testing.T) {
 	between := tcpPacket(false, 1, 150, 6, ack, nil)
 	got, _ = given(t, [][]byte{first(), between, second()}, true)
 	assert.Equal(t, [][]byte{first(), between, second()}, got)
+}
+
+func TestWhatIsJoinedHasTheLastWindow(t *testing.T) {
+	const at = ethernet + header.IPv4MinimumSize
+	var packets [][]byte
+	for i := range 3 {
+		b := tcpPacket(false, 1, uint32(100+50*i), 5, header.TCPFlagAck, bytesFrom(50*i, 50))
+		binary.BigEndian.PutUint16(b[at+header.TCPWinSizeOffset:], uint16(i))
+		finishTCP(b, at)
+		packets = append(packets, b)
+	}
+	got, bad := given(t, packets, true)
+	assert.Zero(t, bad)
+	require.Len(t, got, 1)
+	assert.Equal(t, uint16(2), header.TCP(got[0][at:]).WindowSize())
+}
+
+// The first part of a packet in several frames may have any length, with a headroom
+// that is odd.
+func TestChecksumsOfPacketsInSeveralFrames(t *testing.T) {
+	packet := append([]byte(nil), segmentEthernet(false)...)
+	c := segmentCase{}
+	ip := header.IPv4(make([]byte, header.IPv4MinimumSize))
+	c.encodeIP(ip, 200, 1)
+	ip[9] = protoICMP
+	ip.SetChecksum(0)
+	ip.SetChecksum(^ip.CalculateChecksum())
+	packet = append(packet, ip...)
+	icmp := bytesFrom(8, 200)
+	icmp[2], icmp[3] = 0, 0
+	sumOf(icmp).put(icmp[2:])
+	packet = append(packet, icmp...)
+	for first := ethernet + header.IPv4MinimumSize + header.ICMPv4MinimumSize; first < len(packet); first++ {
+		for broken := range 2 {
+			b := append([]byte(nil), packet...)
+			b[len(b)-1] ^= byte(broken)
+			middle := first + (len(b)-first)/2
+			f := xsk.Frame{Data: b[:first], Frags: []xsk.Frame{{Data: b[first:middle]}, {Data: b[middle:]}}}
+			got, bad := givenFrames(t, []xsk.Frame{f}, true)
+			require.Equal(t, uint64(broken), bad, "%d bytes in the first", first)
+			if broken == 0 {
+				require.Equal(t, [][]byte{b}, got)
+			}
+		}
+	}
+}
+
+// What the stack finds behind extension headers was verified.
+func TestChecksumsBehindExtensionHeaders(t *testing.T) {
+	plain := tcpPacket(true, 1, 100, 5, header.TCPFlagAck, bytesFrom(0, 50))
+	const l4 = ethernet + header.IPv6MinimumSize
+	for _, extension := range []struct {
+		id     byte
+		header []byte
+	}{
+		{0, []byte{protoTCP, 0, 1, 4, 0, 0, 0, 0}},
+		{43, []byte{protoTCP, 0, 0, 0, 0, 0, 0, 0}},
+		{44, []byte{protoTCP, 0, 0, 0, 0, 0, 0, 9}}, // an atomic fragment
+		{60, []byte{protoTCP, 1, 1, 12, 14: 0, 15: 0}},
+		{253, []byte{protoTCP, 1, 2, 3, 0, 0, 0, 0}},
+	} {
+		for broken := range 2 {
+			b := append([]byte(nil), plain[:l4]...)
+			b[ethernet+6] = extension.id
+			binary.BigEndian.PutUint16(b[ethernet+4:], uint16(len(extension.header)+len(plain)-l4))
+			b = append(append(b, extension.header...), plain[l4:]...)
+			b[len(b)-1] ^= byte(broken)
+			got, bad := given(t, [][]byte{b}, true)
+			require.Equal(t, uint64(broken), bad, "header %d", extension.id)
+			if broken == 0 {
+				require.Equal(t, [][]byte{b}, got)
+			}
+		}
+	}
 }
 
 func TestABadSegmentIsLeftOutOfWhatIsJoined(t *testing.T) {

@@ -177,10 +177,12 @@ func (o *opened) filter(addresses []netip.Prefix, dhcp bool) bpf.Filter {
 	return f
 }
 
-// update makes the program take what is for the addresses.
-func (o *opened) update(addresses []netip.Prefix) error {
+// update makes the program take what is for the addresses that h has by then: of
+// several calls at once the last one knows all.
+func (o *opened) update(h *Host) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	addresses := h.Addresses()
 	if err := o.groups.join(addresses); err != nil {
 		return err
 	}

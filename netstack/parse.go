@@ -121,6 +121,11 @@ func (p *packet) parseIPv6(head []byte) verdict {
 				return good // the stack refuses it: the pseudo header is another host's
 			}
 			next, at = head[at], at+8+int(head[at+1])*8
+		case uint8(header.IPv6ExperimentExtHdrIdentifier): // the stack looks behind it, whatever length it says
+			if at+8 > len(head) || at+8 > p.size {
+				return bad
+			}
+			next, at = head[at], at+8
 		case uint8(header.IPv6HopByHopOptionsExtHdrIdentifier), uint8(header.IPv6DestinationOptionsExtHdrIdentifier):
 			if at+8 > len(head) || at+8 > p.size {
 				return bad

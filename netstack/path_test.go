@@ -252,10 +252,12 @@ func TestCloseWithOpenConnectionsLeavesNothing(t *testing.T) {
 			a, b := hosts[0], hosts[1]
 			l, err := a.Listen("tcp", ":80")
 			require.NoError(t, err)
-			var work sync.WaitGroup
+			var work, dials sync.WaitGroup
+			dials.Add(8)
 			for range 8 {
 				work.Go(func() {
 					conn, err := b.Dial(soon(t), "tcp", a.Addresses()[0].Addr().String()+":80")
+					dials.Done()
 					if !assert.NoError(t, err) {
 						return
 					}
@@ -271,6 +273,7 @@ func TestCloseWithOpenConnectionsLeavesNothing(t *testing.T) {
 				_, err := l.Accept()
 				isOpError(t, err, net.ErrClosed)
 			})
+			dials.Wait() // Accept returns before Dial does, which must not see that b is closed
 			require.NoError(t, b.Close())
 			require.NoError(t, a.Close())
 			work.Wait()

@@ -156,11 +156,15 @@ func copyPayload(dst []byte, f *xsk.Frame, p *packet) bool {
 		copyFrom(dst, f, p.payload)
 		return true
 	}
-	s := p.pseudo(f.Data).plus(sumOf(f.Data[p.l4:min(p.payload, p.end)]))
+	s := p.pseudo(f.Data).plus(sumOf(f.Data[p.l4:p.payload]))
 	covered := dst[:p.end-p.payload]
 	if len(f.Frags) > 0 || p.end < p.size {
 		copyFrom(dst, f, p.payload)
-		return s.plus(sumOf(covered)).valid()
+		rest := sumOf(covered)
+		if (p.payload-p.l4)&1 != 0 { // the first part of ICMP has the length of a frame
+			rest = rest.swapped()
+		}
+		return s.plus(rest).valid()
 	}
 	return s.plus(copySum(covered, f.Data[p.payload:p.end])).valid()
 }
@@ -174,7 +178,8 @@ func copyFrom(dst []byte, f *xsk.Frame, at int) {
 }
 
 // joined makes the first packet's headers those of the whole: its length, and the
-// flags of the last one. TCP's checksum is no longer one.
+// flags and the window of the last one, for the stack believes the latest that it
+// sees. TCP's checksum is no longer one.
 func joined(head []byte, length int, p *packet, last []byte) {
 	ip := head[ethernet:]
 	if p.proto == header.IPv4ProtocolNumber {
@@ -185,6 +190,7 @@ func joined(head []byte, length int, p *packet, last []byte) {
 		binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-header.IPv6MinimumSize+length))
 	}
 	head[p.l4+header.TCPFlagsOffset] |= last[header.TCPFlagsOffset]
+	copy(head[p.l4+header.TCPWinSizeOffset:], last[header.TCPWinSizeOffset:][:2])
 }
 
 // verifying is how the stack is told which packets it has to verify by itself: it

@@ -16,6 +16,7 @@ type sender struct {
 	e      *Endpoint
 	port   Port
 	need   int         // frames that the packet takes that is being written
+	failed error       // of the Port, when it was asked for frames last
 	frames []xsk.Frame // empty ones
 	ready  []xsk.Frame // packets, to be sent
 	frags  []xsk.Frame // of packets in ready
@@ -117,7 +118,7 @@ func (s *sender) write(pkt *stack.PacketBuffer) {
 		if f := s.take(pkt.Size()); f != nil {
 			s.fill(f, 0)
 		} else {
-			s.e.counts.txNoFrame.Add(1)
+			s.lost(1)
 		}
 		return
 	}
@@ -127,7 +128,7 @@ func (s *sender) write(pkt *stack.PacketBuffer) {
 		n := min(c.left, c.mss)
 		f := s.take(len(c.head) + n)
 		if f == nil {
-			s.e.counts.txNoFrame.Add(uint64(packets))
+			s.lost(packets)
 			return
 		}
 		head := f.Data[:copy(f.Data, c.head)]
@@ -194,12 +195,19 @@ func (s *sender) take(size int) *xsk.Frame {
 // alloc gets as many frames as are needed, n at least.
 func (s *sender) alloc(n int) bool {
 	have := len(s.frames)
-	got, err := s.port.TryAlloc(s.frames[have:min(max(s.need, n), cap(s.frames))])
-	if err != nil {
-		return false // flush will say it
-	}
+	var got int
+	got, s.failed = s.port.TryAlloc(s.frames[have:min(max(s.need, n), cap(s.frames))])
 	s.frames = s.frames[:have+got]
 	return len(s.frames) >= n
+}
+
+// lost counts packets that there were no frames for.
+func (s *sender) lost(n int) {
+	if s.failed != nil {
+		s.e.counts.txRefused.Add(uint64(n))
+	} else {
+		s.e.counts.txNoFrame.Add(uint64(n))
+	}
 }
 
 // flush sends what is ready.
@@ -231,7 +239,7 @@ func (s *sender) giveUp() {
 // finish ends the work of a sender, which others use then.
 func (s *sender) finish() {
 	s.giveUp()
-	s.e, s.port, s.source = nil, nil, source{}
+	s.e, s.port, s.failed, s.source = nil, nil, nil, source{}
 	senders.Put(s)
 }
 
