@@ -22,7 +22,8 @@ import (
 //
 // A queue that was closed a moment ago is still busy in the kernel, for some 20
 // to 40 ms, so NewSocket waits for it up to a second before it answers EBUSY, and says
-// who holds it, as far as can be known; otherwise it does not block.
+// who holds it, as far as can be known. If nobody is seen to, a busy machine's kernel
+// may be late: then it waits up to 5 seconds. Otherwise it does not block.
 //
 // Errors wrap ENODEV for an unknown interface, EINVAL for a value that breaks a
 // rule, EOPNOTSUPP where the driver has no zero copy or no native mode, EPERM
@@ -61,14 +62,20 @@ func newSocket(ifname string, queue int, u *Umem, c *SocketConfig) (*Socket, err
 	}
 	u.binding.Lock()
 	defer u.binding.Unlock()
+	patience := busyPatience
 	for start := time.Now(); ; time.Sleep(busyPause) {
 		s, busy, err := u.bind(ifname, ifindex, queue, *c)
-		switch {
-		case !busy:
+		if !busy {
 			return s, err
-		case time.Since(start) > busyPatience:
-			return nil, explained(syscall.EBUSY, "%s; waited %v for it", u.holderOf(ifindex, queue), busyPatience)
 		}
+		if time.Since(start) < patience {
+			continue
+		}
+		holder, known := u.holderOf(ifindex, queue)
+		if known || patience == closePatience {
+			return nil, explained(syscall.EBUSY, "%s; waited %v for it", holder, patience)
+		}
+		patience = closePatience
 	}
 }
 
@@ -171,8 +178,9 @@ func (c *SocketConfig) sizes() [2]int {
 // How long NewSocket waits for a queue that the kernel has not freed yet. It
 // frees one from a work queue, 20 to 40 ms after the last close.
 const (
-	busyPatience = time.Second
-	busyPause    = 2 * time.Millisecond
+	busyPatience  = time.Second
+	closePatience = 5 * time.Second // where nobody is seen to hold the queue
+	busyPause     = 2 * time.Millisecond
 )
 
 // bind makes one attempt to create the socket. busy means that the queue is held

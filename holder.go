@@ -27,10 +27,11 @@ func (u *Umem) enlist(open bool) {
 	}
 }
 
-// holderOf says who holds a queue that u could not be bound to, for an error. It looks
-// into this program first; then it asks the kernel, which must have
-// CONFIG_XDP_SOCKETS_DIAG; and then it looks for processes that could.
-func (u *Umem) holderOf(ifindex, queue int) string {
+// holderOf says who holds a queue that u could not be bound to, for an error, and
+// whether anybody was seen that may. It looks into this program first; then it asks
+// the kernel, which must have CONFIG_XDP_SOCKETS_DIAG; and then it looks for
+// processes that could.
+func (u *Umem) holderOf(ifindex, queue int) (holder string, known bool) {
 	key := queueKey{u.netns, ifindex, queue}
 	openUmems.Lock()
 	var all []*Umem
@@ -40,23 +41,23 @@ func (u *Umem) holderOf(ifindex, queue int) string {
 	openUmems.Unlock()
 	for _, other := range all {
 		if text := other.holds(key); text != "" {
-			return text
+			return text, true
 		}
 	}
 	if inode := boundTo(key); inode != 0 {
 		socket := fmt.Sprintf("socket:[%d]", inode)
 		if maps, _ := os.ReadFile("/proc/self/maps"); mapsRings(maps, socket) {
-			return "another socket of this program holds the queue"
+			return "another socket of this program holds the queue", true
 		}
 		if who := processesWith(socket); who != "" {
-			return who + " holds the queue"
+			return who + " holds the queue", true
 		}
-		return "a socket of a process that is out of sight holds the queue"
+		return "a socket of a process that is out of sight holds the queue", true
 	}
 	if who := processesWith(""); who != "" {
-		return "another socket holds the queue; other processes with AF_XDP sockets here: " + who
+		return "another socket holds the queue; other processes with AF_XDP sockets here: " + who, true
 	}
-	return "another socket holds the queue"
+	return "another socket holds the queue", false
 }
 
 // holds says how u holds a queue, if it does.

@@ -1,12 +1,16 @@
 package xsk_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -78,4 +82,41 @@ func TestTheRingsOfASocketAreFoundInAProcess(t *testing.T) {
 		assert.True(t, xsk.MapsRings(maps, inode), "%s in\n%s", inode, maps)
 	}
 	assert.False(t, xsk.MapsRings(maps, "socket:[1]"))
+}
+
+// A kernel that is late to let go of a queue is waited for: nobody is seen to hold
+// it. Here that is a socket without mapped rings, for longer than a holder would be
+// waited for.
+func TestAQueueThatNobodyHoldsIsWaitedFor(t *testing.T) {
+	a, _ := vethPair(t)
+	device, err := net.InterfaceByName(a)
+	require.NoError(t, err)
+	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	memory, err := unix.Mmap(-1, 0, 1<<16, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE)
+	require.NoError(t, err)
+	defer func() { _ = unix.Munmap(memory) }()
+	umem := unix.XDPUmemReg{Addr: uint64(uintptr(unsafe.Pointer(&memory[0]))), Len: 1 << 16, Size: 4096}
+	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_XDP, unix.XDP_UMEM_REG,
+		uintptr(unsafe.Pointer(&umem)), unsafe.Sizeof(umem), 0)
+	require.Zero(t, errno)
+	for _, ring := range []int{unix.XDP_UMEM_FILL_RING, unix.XDP_UMEM_COMPLETION_RING, unix.XDP_TX_RING} {
+		require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_XDP, ring, 64))
+	}
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrXDP{Ifindex: uint32(device.Index)}))
+	closed := make(chan error)
+	go func() {
+		time.Sleep(1500 * time.Millisecond)
+		closed <- unix.Close(fd)
+	}()
+
+	u := newUmem(t, &small)
+	s, err := xsk.NewSocket(a, 0, u, &xsk.SocketConfig{InhibitProgLoad: true})
+	require.NoError(t, <-closed)
+	if errors.Is(err, syscall.EBUSY) { // CONFIG_XDP_SOCKETS_DIAG tells that somebody does hold it
+		assert.ErrorContains(t, err, "out of sight")
+		return
+	}
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
 }
