@@ -311,13 +311,19 @@ type middle struct {
 	loss    float64       // of packets, 0 to 1
 	delay   time.Duration // of each
 	reorder float64       // of packets that come so much later
-	burst   int           // packets to be lost in a row, once
+	burst   int           // most packets to be lost in a row, once, within blackout
 	after   int           // so many
 
 	mu      sync.Mutex
 	random  *rand.Rand
 	packets int
+	lost    int       // of the burst
+	until   time.Time // the burst's end
 }
+
+// blackout is how long a burst may last: who has less than that in flight would
+// spend the rest on retransmissions, each twice as late as the one before.
+const blackout = 200 * time.Millisecond
 
 // forward takes what comes on one queue to the other, until it is closed.
 func (m *middle) forward(from, to *xsk.Queue) {
@@ -359,8 +365,14 @@ func (m *middle) fate() (drop, late bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.packets++
-	if m.burst > 0 && m.packets > m.after && m.packets <= m.after+m.burst {
-		return true, false
+	if m.lost < m.burst && m.packets > m.after {
+		if m.until.IsZero() {
+			m.until = time.Now().Add(blackout)
+		}
+		if time.Now().Before(m.until) {
+			m.lost++
+			return true, false
+		}
 	}
 	return m.random.Float64() < m.loss, m.random.Float64() < m.reorder
 }
@@ -419,7 +431,7 @@ func TestTransferOverABadNetwork(t *testing.T) {
 		many(t, a, b, 8, 2<<20)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		assert.Greater(t, m.packets, m.after+m.burst)
+		assert.Greater(t, m.lost, 8)
 	})
 }
 
