@@ -3,7 +3,6 @@ package bpf_test
 import (
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"syscall"
 	"testing"
 
@@ -12,36 +11,6 @@ import (
 
 	"github.com/go-xsk/xsk/bpf"
 )
-
-// Func says what the reference says, which TestFilterAgreesWithGo holds against the
-// program in the kernel.
-func TestFuncAgreesWithTheReference(t *testing.T) {
-	filters, packets := 500, 400
-	if os.Getenv("XSK_TEST_ALL") != "" {
-		filters, packets = 5000, 1000
-	}
-	seed := rand.Uint64()
-	matched := 0
-	for i := range filters {
-		d := dice{rand.New(rand.NewPCG(seed, uint64(i)))}
-		f := d.filter()
-		match, err := f.Func()
-		require.NoError(t, err, "seed %d, filter %d: %v", seed, i, f)
-		for j := range packets {
-			p := d.packet()
-			want := reference(f, p)
-			if want {
-				matched++
-			}
-			if match(p) != want {
-				require.FailNow(t, "they differ", "seed %d, filter %d, packet %d: reference %v\n%v\n%#v\n% x", seed, i, j, want, f, f, p)
-			}
-		}
-	}
-	t.Logf("seed %d: %d packets, %d matched", seed, filters*packets, matched)
-	require.Greater(t, matched, filters*packets/20)
-	require.Less(t, matched, filters*packets*19/20)
-}
 
 func TestFuncOfWhatCannotBe(t *testing.T) {
 	_, err := bpf.Filter{}.Func()
