@@ -116,6 +116,21 @@ func (m Mode) String() string {
 	return fmt.Sprintf("Mode(%d)", int(m))
 }
 
+// MarshalText is String, for flags and configuration files.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText takes what String gives, and nothing else (EINVAL); flag.TextVar
+// makes a flag of a Mode.
+func (m *Mode) UnmarshalText(text []byte) error {
+	for mode := Auto; mode <= Generic; mode++ {
+		if mode.String() == string(text) {
+			*m = mode
+			return nil
+		}
+	}
+	return fmt.Errorf("xsk: XDP mode %q is none of auto, native and generic: %w", text, unix.EINVAL)
+}
+
 // Options say what Attach attaches, and how.
 type Options struct {
 	Filter   Filter // what goes to the sockets; empty is an error

@@ -54,6 +54,16 @@ func TestAttachTellsTheMode(t *testing.T) {
 func TestModeReadsWell(t *testing.T) {
 	assert.Equal(t, "auto", bpf.Mode(0).String())
 	assert.Equal(t, "Mode(9)", bpf.Mode(9).String())
+	for _, mode := range []bpf.Mode{bpf.Auto, bpf.Native, bpf.Generic} {
+		text, err := mode.MarshalText()
+		require.NoError(t, err)
+		read := bpf.Mode(9)
+		require.NoError(t, read.UnmarshalText(text))
+		assert.Equal(t, mode, read)
+	}
+	read := bpf.Native
+	assert.ErrorContains(t, read.UnmarshalText([]byte("skb")), "none of auto, native and generic")
+	assert.Equal(t, bpf.Native, read)
 }
 
 func TestMapHasASlotPerQueue(t *testing.T) {

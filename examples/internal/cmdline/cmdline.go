@@ -64,7 +64,7 @@ func New(name, about string, size int) *Set {
 	s.BoolVar(&o.ZeroCopy, "z", false, "insist on zero copy")
 	s.IntVar(&o.Size, "s", size, "largest Ethernet frame in `bytes`, without its FCS")
 	s.IntVar(&o.Batch, "n", 64, "`packets` in a batch")
-	s.Func("mode", "`mode` of the XDP program: auto, native or generic (default auto)", o.setMode)
+	s.TextVar(&o.Mode, "mode", bpf.Auto, "`mode` of the XDP program: auto, native or generic")
 	s.Func("udp", "UDP destination `ports`, as in 53,4000-4010 (default 9000, without another rule)", s.addPorts)
 	s.filterFlags(&o.Rules)
 	return s
@@ -94,16 +94,6 @@ func (s *Set) DefaultPorts(ports string) {
 		panic(err)
 	}
 	s.Lookup("udp").Usage = "UDP destination `ports` (default " + ports + ", without another rule)"
-}
-
-func (o *Options) setMode(text string) error {
-	for _, mode := range []bpf.Mode{bpf.Auto, bpf.Native, bpf.Generic} {
-		if text == mode.String() {
-			o.Mode = mode
-			return nil
-		}
-	}
-	return errors.New("the modes are auto, native and generic")
 }
 
 // addPorts is -udp, the first of which replaces the default.

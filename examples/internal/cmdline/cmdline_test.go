@@ -84,7 +84,7 @@ func TestWrongFlagsGetOneLine(t *testing.T) {
 		"-d e -s 3841":          "60 to 3840",
 		"-d e -n 0":             "1 to 2048",
 		"-d e -n 2049":          "1 to 2048",
-		"-d e -mode skb":        "auto, native and generic",
+		"-d e -mode skb":        "none of auto, native and generic",
 		"-d e -udp 0":           `"0" is no port`,
 		"-d e -udp 65536":       `"65536" is no port`,
 		"-d e -udp 9000,":       `"" is no port`,

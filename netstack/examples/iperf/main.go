@@ -88,7 +88,7 @@ func parse(args []string) (*options, error) {
 	set.StringVar(&o.stack, "stack", "xsk", "the TCP/IP `stack`: xsk, gvisor-xdp, afpacket or kernel")
 	set.StringVar(&o.device, "d", "", "the `interface`")
 	set.TextVar(&o.address, "ip", netip.Prefix{}, "own `address` and prefix length; kernel has what the interface has")
-	set.Func("mode", "`mode` of the XDP program: auto, native or generic (default auto)", o.setMode)
+	set.TextVar(&o.mode, "mode", bpf.Auto, "`mode` of the XDP program: auto, native or generic")
 	set.BoolVar(&o.trust, "trust", false, "gvisor-xdp, afpacket: believe in every checksum, as runsc does, and merge what comes")
 	set.BoolVar(&o.host, "hostgso", false, "afpacket: have the kernel cut segments (PACKET_VNET_HDR)")
 	set.IntVar(&o.procs, "procs", 0, "most `processors` to use at a time; 0: as many as there are")
@@ -121,16 +121,6 @@ func parse(args []string) (*options, error) {
 		return nil, errors.New("-P and -l take numbers above 0")
 	}
 	return o, nil
-}
-
-func (o *options) setMode(text string) error {
-	for _, mode := range []bpf.Mode{bpf.Auto, bpf.Native, bpf.Generic} {
-		if text == mode.String() {
-			o.mode = mode
-			return nil
-		}
-	}
-	return errors.New("the modes are auto, native and generic")
 }
 
 func run(ctx context.Context, o *options) (err error) {

@@ -57,20 +57,10 @@ func New(name, about string, port uint) *Set {
 	})
 	s.BoolVar(&o.DHCP, "dhcp", false, "ask for an address and a gateway")
 	s.BoolVar(&o.Kernel, "kernel", false, "use the kernel's TCP/IP instead, for comparison; without -d and -ip")
-	s.Func("mode", "`mode` of the XDP program: auto, native or generic (default auto)", o.setMode)
+	s.TextVar(&o.Mode, "mode", bpf.Auto, "`mode` of the XDP program: auto, native or generic")
 	s.UintVar(&o.Port, "p", port, "TCP `port`")
 	s.DurationVar(&o.Time, "t", 0, "stop after this `time`, as in 30s; 0: never")
 	return s
-}
-
-func (o *Options) setMode(text string) error {
-	for _, mode := range []bpf.Mode{bpf.Auto, bpf.Native, bpf.Generic} {
-		if text == mode.String() {
-			o.Mode = mode
-			return nil
-		}
-	}
-	return errors.New("the modes are auto, native and generic")
 }
 
 // Parse reads the command line. It ends the program with status 2 if that is
