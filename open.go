@@ -38,9 +38,16 @@ type Config struct {
 // one takes to receive into; what is over is for sending and for frames that are
 // kept. So a Umem needs for each Queue its RxFrames, what it sends at a time
 // (TxSize at most), and a burst; one that must not be held up by others has a
-// Umem of its own. The queue that a Umem's first socket was on cannot be opened
-// again as long as the Umem lives, and no queue at all once the last one on it
-// was closed: make a new Umem then.
+// Umem of its own.
+//
+// On the queue of a Umem's first socket there may be two Queues: one that only
+// receives (SocketConfig.RxOnly) and one that only sends (TxOnly). In copy mode that
+// is faster where one goroutine sends while another waits for packets, who would have
+// to wait for each other on one socket.
+//
+// The queue that a Umem's first socket was on cannot be opened again for what a
+// closed Queue did there as long as the Umem lives, and no queue at all once the
+// last one on it was closed: make a new Umem then.
 func Open(ifname string, queue int, cfg *Config) (*Queue, error) {
 	var c Config
 	if cfg != nil {
@@ -244,7 +251,7 @@ func (q *Queue) bind(c *Config) (err error) {
 		if first {
 			q.pool.abandon(q.shard)
 		} else {
-			q.pool.leave(q.shard)
+			q.pool.leave(q.shard, false)
 		}
 		return errors.Unwrap(err)
 	}
@@ -256,7 +263,7 @@ func (q *Queue) bind(c *Config) (err error) {
 	}
 	if err != nil {
 		_ = q.sock.Close()
-		q.pool.leave(q.shard)
+		q.pool.leave(q.shard, true)
 	}
 	return err
 }

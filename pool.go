@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -215,14 +216,13 @@ func (p *pool) enter(q *Queue, key queueKey) (*shard, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all, sum := p.all(), q.rxFrames
+	if err := mayShare(all, key, q.ways()); err != nil {
+		return nil, err
+	}
 	for _, s := range all {
-		if s.queue == nil {
-			continue
+		if s.queue != nil {
+			sum += s.queue.rxFrames
 		}
-		if s.key == key {
-			return nil, explained(syscall.EBUSY, "a Queue of this Umem is open on it")
-		}
-		sum += s.queue.rxFrames
 	}
 	if sum > len(p.table) {
 		return nil, invalid("RxFrames of all queues on this Umem add up to %d, and it has %d frames", sum, len(p.table))
@@ -230,10 +230,29 @@ func (p *pool) enter(q *Queue, key queueKey) (*shard, error) {
 	if len(all) == 1<<16 {
 		return nil, invalid("65535 queues were opened on this Umem")
 	}
-	s := &shard{number: uint32(len(all)), table: p.table, key: key, queue: q, free: noFrame}
+	s := &shard{number: uint32(len(all)), table: p.table, key: key, queue: q, ways: q.ways(), free: noFrame}
 	all = append(all, s)
 	p.shards.Store(&all)
 	return s, nil
+}
+
+// mayShare refuses a Queue for a direction that another on the same queue has. The
+// rings of one that is closed stay the kernel's while another is open there.
+func mayShare(all []*shard, key queueKey, ways ways) error {
+	inUse := slices.ContainsFunc(all, func(s *shard) bool { return s.queue != nil && s.key == key })
+	for _, s := range all {
+		switch {
+		case s.key != key || s.past:
+		case !inUse:
+			s.past = true
+		case s.ways&ways == 0:
+		case s.queue != nil:
+			return explained(syscall.EBUSY, "a Queue of this Umem is open on it")
+		default:
+			return explained(syscall.EBUSY, "a Queue of this Umem was open on it, and its frames stay in the rings as long as another is")
+		}
+	}
+	return nil
 }
 
 // reclaim frees the frames of closed Queues on key: a new bind of the same
@@ -244,7 +263,7 @@ func (p *pool) reclaim(key queueKey) {
 	all := p.all()
 	for i := range p.table {
 		e := &p.table[i]
-		if e.owner == ownerRetired && all[e.queue].key == key && all[e.queue].queue == nil {
+		if e.owner == ownerRetired && all[e.queue].key == key && all[e.queue].past {
 			all[e.home.Load()].put(uint32(i))
 		}
 	}
@@ -287,13 +306,13 @@ func (p *pool) abandon(s *shard) {
 	p.unmap()
 }
 
-// leave retires what the kernel may still have of a Queue that is closed, and
-// makes its free frames common.
-func (p *pool) leave(s *shard) {
+// leave retires what the kernel may still have of a Queue that is closed, or was
+// never bound, and makes its free frames common.
+func (p *pool) leave(s *shard, bound bool) {
 	p.lockAll()
 	defer p.unlockAll()
 	all := p.all()
-	s.queue = nil
+	s.queue, s.past = nil, !bound
 	for i := range p.table {
 		e := &p.table[i]
 		home := all[e.home.Load()]

@@ -15,7 +15,9 @@ type shard struct {
 	number uint32
 	table  []entry // the pool's
 	key    queueKey
+	ways   ways
 	queue  *Queue // nil after Close; pool.mu guards it
+	past   bool   // closed, and its rings are gone; pool.mu guards it, too
 
 	mu    sync.Mutex
 	count [owners]int // of the frames at home here
@@ -23,6 +25,24 @@ type shard struct {
 	some  atomic.Bool // there is one: a hint for those without the lock
 
 	_ [64]byte // no two shards share a cache line
+}
+
+// Ways are the directions of a Queue.
+type ways uint8
+
+const (
+	receives ways = 1 << iota
+	sends
+)
+
+func (q *Queue) ways() ways {
+	switch {
+	case q.rxOnly:
+		return receives
+	case q.txOnly:
+		return sends
+	}
+	return receives | sends
 }
 
 // move gives a frame of s to another owner.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/go-xsk/xsk"
@@ -92,13 +93,14 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 	if options.MTU == 0 {
 		options.MTU = device.MTU
 	}
-	if o.queues, err = xsk.OpenAll(ifname, o.queueConfig(&options)); err != nil {
+	var ports []Port
+	if ports, o.queues, err = openPorts(ifname, o.queueConfig(&options)); err != nil {
 		return nil, err
 	}
 	if err = o.groups.open(device.Index); err != nil {
 		return nil, err
 	}
-	e, err := NewEndpoint(o.queues, device.HardwareAddr, &options)
+	e, err := NewEndpoint(ports, device.HardwareAddr, &options)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +195,13 @@ func (o *opened) update(h *Host) error {
 }
 
 // String says what was bound.
-func (o *opened) String() string { return o.program.String() + "\n" + o.queues.String() }
+func (o *opened) String() string {
+	lines := []string{o.program.String()}
+	for _, q := range o.queues {
+		lines = append(lines, q.String())
+	}
+	return strings.Join(lines, "\n")
+}
 
 // stop ends the goroutine that keeps the lease.
 func (o *opened) stop() { o.lease.stop() }

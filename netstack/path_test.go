@@ -55,7 +55,7 @@ func TestTransferBetweenHostsOverFourQueues(t *testing.T) {
 	inEachMode(t, func(t *testing.T, mode bpf.Mode) {
 		a, b := hosts(t, testns.Veth{Queues: 4}, mode, netstack.Options{})
 		many(t, a, b, 16, 1<<20)
-		used := strings.Count(b.String(), "queue ")
+		used := strings.Count(b.String(), ": copy, rx ")
 		assert.Equal(t, 4, used, b.String())
 		assert.Zero(t, a.Endpoint().Stats().RxBad)
 		// Both ways at once, IPv6.
