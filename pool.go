@@ -2,7 +2,6 @@ package xsk
 
 import (
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -230,27 +229,31 @@ func (p *pool) enter(q *Queue, key queueKey) (*shard, error) {
 	if len(all) == 1<<16 {
 		return nil, invalid("65535 queues were opened on this Umem")
 	}
-	s := &shard{number: uint32(len(all)), table: p.table, key: key, queue: q, ways: q.ways(), free: noFrame}
+	s := &shard{number: uint32(len(all)), table: p.table, key: key, queue: q, free: noFrame}
 	all = append(all, s)
 	p.shards.Store(&all)
 	return s, nil
 }
 
-// mayShare refuses a Queue for a direction that another on the same queue has. The
-// rings of one that is closed stay the kernel's while another is open there.
+// mayShare refuses a Queue for a direction that another on the same queue has, or
+// had: the rings of one that is closed stay the kernel's while another is open there.
 func mayShare(all []*shard, key queueKey, ways ways) error {
-	inUse := slices.ContainsFunc(all, func(s *shard) bool { return s.queue != nil && s.key == key })
+	inUse, before := false, false
 	for _, s := range all {
-		switch {
-		case s.key != key || s.past:
-		case !inUse:
-			s.past = true
-		case s.ways&ways == 0:
-		case s.queue != nil:
-			return explained(syscall.EBUSY, "a Queue of this Umem is open on it")
-		default:
-			return explained(syscall.EBUSY, "a Queue of this Umem was open on it, and its frames stay in the rings as long as another is")
+		if s.key != key {
+			continue
 		}
+		inUse = inUse || s.queue != nil
+		if s.ways&ways == 0 {
+			continue
+		}
+		if s.queue != nil {
+			return explained(syscall.EBUSY, "a Queue of this Umem is open on it")
+		}
+		before = true
+	}
+	if inUse && before {
+		return explained(syscall.EBUSY, "a Queue of this Umem was open on it, and its frames stay in the rings as long as another is")
 	}
 	return nil
 }
@@ -263,7 +266,7 @@ func (p *pool) reclaim(key queueKey) {
 	all := p.all()
 	for i := range p.table {
 		e := &p.table[i]
-		if e.owner == ownerRetired && all[e.queue].key == key && all[e.queue].past {
+		if e.owner == ownerRetired && all[e.queue].key == key && all[e.queue].queue == nil {
 			all[e.home.Load()].put(uint32(i))
 		}
 	}
@@ -306,13 +309,13 @@ func (p *pool) abandon(s *shard) {
 	p.unmap()
 }
 
-// leave retires what the kernel may still have of a Queue that is closed, or was
-// never bound, and makes its free frames common.
-func (p *pool) leave(s *shard, bound bool) {
+// leave retires what the kernel may still have of a Queue that is closed, and
+// makes its free frames common.
+func (p *pool) leave(s *shard) {
 	p.lockAll()
 	defer p.unlockAll()
 	all := p.all()
-	s.queue, s.past = nil, !bound
+	s.queue = nil
 	for i := range p.table {
 		e := &p.table[i]
 		home := all[e.home.Load()]

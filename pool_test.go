@@ -292,7 +292,7 @@ func (w *world) complete() {
 func (w *world) reopen() {
 	i := w.choose(3)
 	q := w.queues[i]
-	w.pool.leave(q.shard, true)
+	w.pool.leave(q.shard)
 	w.claim(0, int(q.shard.number), worldFrames)
 	for index := range w.frames {
 		if f := &w.frames[index]; int(f.queue) == i && (f.owner == ownerRx || f.owner == ownerTx) {

@@ -112,7 +112,7 @@ func (q *Queue) Close() error {
 	defer q.rx.mu.Unlock()
 	q.tx.mu.Lock()
 	defer q.tx.mu.Unlock()
-	q.pool.leave(q.shard, true)
+	q.pool.leave(q.shard)
 	if q.ownUmem {
 		err = errors.Join(err, q.umem.Close())
 	}

@@ -15,9 +15,8 @@ type shard struct {
 	number uint32
 	table  []entry // the pool's
 	key    queueKey
-	ways   ways
 	queue  *Queue // nil after Close; pool.mu guards it
-	past   bool   // closed, and its rings are gone; pool.mu guards it, too
+	ways   ways   // none before the bind; pool.opening guards it
 
 	mu    sync.Mutex
 	count [owners]int // of the frames at home here
