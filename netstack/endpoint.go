@@ -19,7 +19,9 @@ import (
 
 // An Endpoint is gVisor's stack.LinkEndpoint over Ports, which are Queues as a rule.
 // It cuts what the stack sends into packets (GSO), and joins received ones (GRO),
-// while it copies them: there is one copy each way. It verifies all checksums.
+// while it copies them: there is one copy each way. It verifies all checksums. TCP's
+// acknowledgment of less than 536 bytes waits up to 10 ms for an answer that carries
+// it; others go out as soon as the burst that they are for has been seen to.
 //
 // It has one goroutine for each Port, from the first Attach, which
 // stack.Stack.CreateNIC calls, until Close. Its methods may be called from any
@@ -36,6 +38,7 @@ type Endpoint struct {
 	verifying verifying
 	counts    counters
 	acks      acks
+	expired   func() // lets late ones go
 
 	start     sync.Once
 	receivers sync.WaitGroup
@@ -83,6 +86,7 @@ func NewEndpoint[P Port](ports []P, mac net.HardwareAddr, o *Options) (*Endpoint
 	for _, p := range ports {
 		e.ports = append(e.ports, p)
 	}
+	e.expired = func() { e.letGo(true) }
 	if err := e.check(mac); err != nil {
 		return nil, fmt.Errorf("netstack: new endpoint: %w", err)
 	}
@@ -186,9 +190,7 @@ func (e *Endpoint) Close() {
 	e.receivers.Wait()
 	e.sending.Lock() // nobody is in WritePackets
 	defer e.sending.Unlock()
-	for _, pkt := range e.acks.take(nil) {
-		pkt.DecRef()
-	}
+	e.acks.close()
 }
 
 // Attach starts the goroutines and gives packets to dispatcher; nil drops them. It

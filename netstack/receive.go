@@ -57,7 +57,7 @@ func (r *receiver) receive() {
 			gsync.Goyield()
 		}
 		r.e.acks.awake.Add(-1)
-		r.e.letGo()
+		r.e.letGo(false)
 	}
 }
 

@@ -44,7 +44,7 @@ func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	all := pkts.AsSlice()
 	for _, pkt := range all {
 		var held bool
-		held, s.old = e.acks.hold(pkt, s.old[:0])
+		held, s.old = e.acks.hold(pkt, s.old[:0], e.expired)
 		for _, before := range s.old {
 			s.send(before)
 			before.DecRef()
@@ -58,15 +58,16 @@ func (e *Endpoint) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) 
 	return len(all), nil
 }
 
-// letGo sends the acknowledgments that were held.
-func (e *Endpoint) letGo() {
-	if e.acks.some.Load() == 0 {
+// letGo sends the acknowledgments that were held: those that wait for a receiving
+// goroutine, or the late ones.
+func (e *Endpoint) letGo(late bool) {
+	if !late && e.acks.some.Load() == 0 {
 		return
 	}
 	e.sending.RLock()
 	defer e.sending.RUnlock()
 	s := e.sender()
-	s.old = e.acks.take(s.old[:0])
+	s.old = e.acks.take(s.old[:0], late)
 	for _, pkt := range s.old {
 		s.send(pkt)
 		pkt.DecRef()
