@@ -26,6 +26,7 @@ type Queue struct {
 	shard    *shard
 	rxFrames int
 	linger   time.Duration
+	lingerAt int
 	ownUmem  bool
 	multi    bool
 	rxOnly   bool

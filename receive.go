@@ -24,6 +24,7 @@ type receiver struct {
 	partial int      // descriptors of that packet
 	loan    []uint32 // frames of the last burst
 	frags   []Frame
+	recent  int // 8 times the average burst of late
 	idle    int // TryReceives that got nothing
 	turn    turn
 }
@@ -56,6 +57,9 @@ func (q *Queue) Receive(frames []Frame) (int, error) {
 		}
 		if ready {
 			q.stats.rxWakeups.Add(1)
+			if !q.rxWait.quick {
+				q.rx.recent = 0
+			}
 			q.lingerOn()
 		}
 	}
@@ -112,6 +116,7 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 		return 0, kickError(b.err)
 	}
 	q.stats.rxBursts.Add(1)
+	r.recent += b.out - r.recent/8
 	if !q.multi && q.pool.shift >= 0 {
 		return q.lendWhole(r.descs[:b.out], frames), nil
 	}
@@ -120,10 +125,11 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 
 // take is one crossing to the rings.
 func (q *Queue) take(post []Addr, descs []Desc, quick bool) burst {
-	if !quick || !q.rxWait.startQuick(q.linger) {
+	linger := q.lingers()
+	if !quick || !q.rxWait.startQuick(linger) {
 		return q.sock.receive(post, descs)
 	}
-	limit, linger := quickWait, q.linger
+	limit := quickWait
 	if q.rx.held == 0 {
 		limit = shortOfFrames
 	}
@@ -332,9 +338,17 @@ func (q *Queue) noBuffers() error {
 		c.Total(), c.User+c.Loan, c.Tx)
 }
 
+// lingers is how long to gather packets now.
+func (q *Queue) lingers() time.Duration {
+	if q.rx.recent < 8*q.lingerAt {
+		return 0
+	}
+	return q.linger
+}
+
 // lingerOn waits for more packets of the burst that has begun.
 func (q *Queue) lingerOn() {
-	if q.linger > 0 {
-		sleep(q.rxWait.beforeDeadline(min(q.linger, maxLinger)))
+	if linger := q.lingers(); linger > 0 {
+		sleep(q.rxWait.beforeDeadline(min(linger, maxLinger)))
 	}
 }

@@ -56,32 +56,68 @@ func TestReceiveLingersForWhatFollows(t *testing.T) {
 		together := map[time.Duration]int{}
 		for _, linger := range []time.Duration{0, time.Millisecond} {
 			a, b := queuePair(t, m, xsk.Config{Linger: linger})
-			frames := make([]xsk.Frame, 8)
 			for range 20 {
-				first, second := write(t, a, 0, 1, 60), write(t, a, 1, 1, 60)
-				sent := make(chan error, 2)
-				go func() {
-					time.Sleep(time.Millisecond)
-					_, err := a.Send(first)
-					sent <- err
-					spin(400 * time.Microsecond)
-					_, err = a.Send(second)
-					sent <- err
-				}()
-				for got := 0; got < 2; {
-					n, err := b.Receive(frames)
-					require.NoError(t, err)
-					if got += n; n == 2 {
-						together[linger]++
-					}
-				}
-				require.NoError(t, errors.Join(<-sent, <-sent))
+				together[linger] += pairTogether(t, a, b)
 			}
 		}
 		if together[0] < 10 { // else this machine is so slow that they gather anyway
 			assert.Greater(t, together[time.Millisecond], together[0], "of 20 pairs")
 		}
 	})
+}
+
+func TestReceiveLingersOnlyAmongLongBursts(t *testing.T) {
+	inEachMode(t, func(t *testing.T, m mode) {
+		c, d := queuePair(t, m, xsk.Config{})
+		a, b := queuePair(t, m, xsk.Config{Linger: time.Millisecond, LingerBurst: 8})
+		frames, without, alone, among := make([]xsk.Frame, 64), 0, 0, 0
+		for range 20 {
+			without += pairTogether(t, c, d)
+			alone += pairTogether(t, a, b)
+		}
+		for range 20 {
+			for range 20 {
+				sendPackets(t, a, 0, 64, 60)
+				for got := 0; got < 64; {
+					n, err := b.Receive(frames)
+					require.NoError(t, err)
+					got += n
+				}
+			}
+			among += pairTogether(t, a, b)
+		}
+		t.Logf("of 20 pairs came together: without Linger %d, alone %d, among long bursts %d", without, alone, among)
+		if without < 12 {
+			assert.Less(t, alone, 18)
+			assert.Greater(t, among, alone)
+		}
+	})
+}
+
+// pairTogether sends two packets, one 700 us after the other, and returns 1 if they
+// are received at once.
+func pairTogether(t *testing.T, a, b *xsk.Queue) (together int) {
+	t.Helper()
+	frames := make([]xsk.Frame, 8)
+	first, second := write(t, a, 0, 1, 60), write(t, a, 1, 1, 60)
+	sent := make(chan error, 2)
+	go func() {
+		time.Sleep(time.Millisecond)
+		_, err := a.Send(first)
+		sent <- err
+		spin(700 * time.Microsecond)
+		_, err = a.Send(second)
+		sent <- err
+	}()
+	for got := 0; got < 2; {
+		n, err := b.Receive(frames)
+		require.NoError(t, err)
+		if got += n; n == 2 {
+			together = 1
+		}
+	}
+	require.NoError(t, errors.Join(<-sent, <-sent))
+	return together
 }
 
 func TestReceiveHonoursDeadlinesAndClose(t *testing.T) {
