@@ -6,8 +6,23 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/netstack"
 )
+
+// A queue with fewer frames than a segment has packets sends it piece by piece.
+func TestFewFramesAreEnough(t *testing.T) {
+	inEachMode(t, func(t *testing.T, mode bpf.Mode) {
+		p := makePeer(t)
+		h := open(t, p.Near, &netstack.Config{
+			Addresses: prefixes(ours4), Mode: mode,
+			Queue: xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 80, FrameSize: 2048}, RxFrames: 64},
+		})
+		transfer(t, onPeer(p), net.JoinHostPort(peer4, "0"), fromHost(t, h), 5e6, false)
+		assert.Zero(t, h.Endpoint().Stats().TxNoFrame)
+	})
+}
 
 // 100 MB each way, compared by SHA-256: over IPv4 in native mode in every run, and in
 // all ways under scripts/test -all.

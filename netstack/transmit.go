@@ -193,8 +193,17 @@ func (s *sender) take(size int) *xsk.Frame {
 	return &s.ready[len(s.ready)-1]
 }
 
-// alloc gets as many frames as are needed, n at least.
+// alloc gets as many frames as are needed, n at least: when there are too few, then
+// those of what is ready, once that is sent.
 func (s *sender) alloc(n int) bool {
+	if s.tryAlloc(n) || s.failed != nil || len(s.ready) == 0 {
+		return len(s.frames) >= n
+	}
+	s.flush()
+	return s.tryAlloc(n)
+}
+
+func (s *sender) tryAlloc(n int) bool {
 	have := len(s.frames)
 	var got int
 	got, s.failed = s.port.TryAlloc(s.frames[have:min(max(s.need, n), cap(s.frames))])
