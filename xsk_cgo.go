@@ -30,6 +30,7 @@ import "C"
 
 import (
 	"math"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -260,6 +261,37 @@ func needsWakeup(ring uintptr) bool { return C.xskgo_needs_wakeup(C.uintptr_t(ri
 func swapFlags(ring, flags uintptr) uintptr {
 	return uintptr(C.xskgo_swap_flags(C.uintptr_t(ring), C.uintptr_t(flags)))
 }
+
+// The two below look at rings without crossing: a program that spins asks far more
+// often than there is something to do. rxIdle reports whether a burst that posts
+// nothing would do nothing, txIdle whether one that sends nothing would.
+func rxIdle(fill, rx uintptr) bool {
+	return rx != 0 && fill != 0 && empty(rx) && !asksWakeup(producer(fill))
+}
+
+func txIdle(tx, completion uintptr) bool {
+	if tx == 0 || completion == 0 || !empty(completion) {
+		return false
+	}
+	r := producer(tx)
+	return load(r.producer) == load(r.consumer) || !asksWakeup(r)
+}
+
+func empty(cons uintptr) bool {
+	r := *(**C.struct_xsk_ring_cons)(unsafe.Pointer(&cons))
+	return load(r.producer) == load(r.consumer)
+}
+
+func producer(prod uintptr) *C.struct_xsk_ring_prod {
+	return *(**C.struct_xsk_ring_prod)(unsafe.Pointer(&prod))
+}
+
+func asksWakeup(r *C.struct_xsk_ring_prod) bool {
+	flags := atomic.LoadPointer((*unsafe.Pointer)(unsafe.Pointer(&r.flags))) // SetBusyPoll exchanges it
+	return load((*C.__u32)(flags))&C.XDP_RING_NEED_WAKEUP != 0
+}
+
+func load(index *C.__u32) uint32 { return atomic.LoadUint32((*uint32)(index)) }
 
 func rxBurst(fill, rx uintptr, fd int, addrs []Addr, descs []Desc) burst {
 	a, n := addrBuffer(addrs)

@@ -131,8 +131,7 @@ func (w *queueWorker) Work(t *turns.Turn) error {
 
 // work works while on is On, and counts in t.
 func (l *lane) work(w *queueWorker, on, t *turns.Turn) error {
-	for round := 1; on.On(); round++ {
-		showUp(round)
+	for on.On() {
 		var err error
 		switch w.task {
 		case "tx":

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bench/internal/turns"
@@ -115,11 +116,14 @@ func (w *ringWorker) Work(t *turns.Turn) error {
 	step := map[string]func(*turns.Turn) error{
 		"tx": w.send, "rx": w.receive, "echo": w.pass, "forward": w.pass,
 	}[w.task]
+	seen := time.Now()
 	for round := 1; t.On(); round++ {
 		if err := step(t); err != nil {
 			return err
 		}
-		showUp(round)
+		if round%64 == 0 && time.Since(seen) > 5*time.Millisecond {
+			seen = showUp()
+		}
 	}
 	if w.task == "tx" && w.parts == 1 {
 		for range 100 { // what the kernel has yet is this turn's
@@ -282,10 +286,9 @@ func (w *ringWorker) pass(t *turns.Turn) error {
 // showUp keeps Go's scheduler from taking the goroutine for stuck, which it does
 // with one that it has not seen for 10 ms: it takes the processor away whenever
 // that is in C.
-func showUp(round int) {
-	if round%64 == 0 {
-		runtime.Gosched()
-	}
+func showUp() time.Time {
+	runtime.Gosched()
+	return time.Now()
 }
 
 // passing drops the errors to go on after.
