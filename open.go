@@ -21,7 +21,7 @@ type Config struct {
 	LibxdpProgram bool          // let libxdp attach its own program instead, as C programs do
 	RxFrames      int           // most frames the kernel has to receive into; default half the Umem's, FillSize at most
 	Linger        time.Duration // gather packets for so long, up to 1 ms, once the first has come; default 0
-	LingerBurst   int           // but only while bursts are so long on average; default 0: always
+	LingerBurst   int           // but only while bursts have so many packets on average; default 0: always
 	Queues        []int         // OpenAll: these only; default all
 }
 
@@ -100,8 +100,8 @@ func (c *Config) complete() error {
 		return explained(unix.EBADF, "the XSKMap is closed, its descriptor is %d", c.XSKMap.FileDescriptor())
 	case c.Linger < 0 || c.Linger > maxLinger:
 		return invalid("Linger %v is not between 0 and %v", c.Linger, maxLinger)
-	case c.LingerBurst < 0:
-		return invalid("LingerBurst %d is negative", c.LingerBurst)
+	case c.LingerBurst < 0 || c.LingerBurst > maxBurst:
+		return invalid("LingerBurst %d is not between 0 and %d", c.LingerBurst, maxBurst)
 	case c.RxFrames < 0:
 		return invalid("RxFrames %d is negative", c.RxFrames)
 	}

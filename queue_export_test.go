@@ -1,12 +1,18 @@
 package xsk
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Balance is an error unless every frame of the Umem has one owner.
 func (q *Queue) Balance() error { return q.pool.balance() }
 
 // Strange counts frames that the kernel returned without having them.
 func (q *Queue) Strange() uint64 { return q.pool.strange.Load() }
+
+// Lingers is how long the next Receive would let packets gather.
+func (q *Queue) Lingers() time.Duration { return q.lingers() }
 
 // InSend keeps the turn to send until leave, as a Send that is at work does.
 func (q *Queue) InSend() (leave func()) {

@@ -116,11 +116,14 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 		return 0, kickError(b.err)
 	}
 	q.stats.rxBursts.Add(1)
-	r.recent += b.out - r.recent/8
+	var n int
 	if !q.multi && q.pool.shift >= 0 {
-		return q.lendWhole(r.descs[:b.out], frames), nil
+		n = q.lendWhole(r.descs[:b.out], frames)
+	} else {
+		n = q.lend(r.descs[:r.partial+b.out], frames)
 	}
-	return q.lend(r.descs[:r.partial+b.out], frames), nil
+	r.recent += n - r.recent/8
+	return n, nil
 }
 
 // take is one crossing to the rings.
@@ -346,9 +349,15 @@ func (q *Queue) lingers() time.Duration {
 	return q.linger
 }
 
-// lingerOn waits for more packets of the burst that has begun.
+// lingerOn waits for more packets of the burst that has begun; with LingerBurst, which
+// many Queues may have by default, only while that leaves processors to the others.
 func (q *Queue) lingerOn() {
-	if linger := q.lingers(); linger > 0 {
+	linger := q.lingers()
+	if linger == 0 {
+		return
+	}
+	if quickWaiters.Add(1) <= mostQuickWaiters || q.lingerAt == 0 {
 		sleep(q.rxWait.beforeDeadline(min(linger, maxLinger)))
 	}
+	quickWaiters.Add(-1)
 }

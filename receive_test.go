@@ -66,31 +66,37 @@ func TestReceiveLingersForWhatFollows(t *testing.T) {
 	})
 }
 
-func TestReceiveLingersOnlyAmongLongBursts(t *testing.T) {
+func TestReceiveLingersOnlyWhileBurstsAreLong(t *testing.T) {
 	inEachMode(t, func(t *testing.T, m mode) {
-		c, d := queuePair(t, m, xsk.Config{})
-		a, b := queuePair(t, m, xsk.Config{Linger: time.Millisecond, LingerBurst: 8})
-		frames, without, alone, among := make([]xsk.Frame, 64), 0, 0, 0
-		for range 20 {
-			without += pairTogether(t, c, d)
-			alone += pairTogether(t, a, b)
-		}
-		for range 20 {
-			for range 20 {
-				sendPackets(t, a, 0, 64, 60)
-				for got := 0; got < 64; {
+		config := xsk.Config{Linger: 100 * time.Microsecond, LingerBurst: 4}
+		a, b := queuePair(t, m, config)
+		frames := make([]xsk.Frame, 16)
+		bursts := func(length int) {
+			for range 40 {
+				sendPackets(t, a, 0, length, 60)
+				for left := length; left > 0; {
 					n, err := b.Receive(frames)
 					require.NoError(t, err)
-					got += n
+					left -= n
 				}
 			}
-			among += pairTogether(t, a, b)
 		}
-		t.Logf("of 20 pairs came together: without Linger %d, alone %d, among long bursts %d", without, alone, among)
-		if without < 12 {
-			assert.Less(t, alone, 18)
-			assert.Greater(t, among, alone)
-		}
+		bursts(1)
+		assert.Zero(t, b.Lingers(), "single packets")
+		bursts(16)
+		assert.Equal(t, config.Linger, b.Lingers())
+		bursts(1)
+		assert.Zero(t, b.Lingers(), "single packets again")
+		bursts(16)
+		late, sent := write(t, a, 0, 1, 60), make(chan error)
+		go func() {
+			time.Sleep(100 * time.Millisecond)
+			_, err := a.Send(late)
+			sent <- err
+		}()
+		_, err := b.Receive(frames)
+		require.NoError(t, errors.Join(err, <-sent))
+		assert.Zero(t, b.Lingers(), "after a pause")
 	})
 }
 
@@ -228,12 +234,12 @@ func TestJumboPacketIsOneFrame(t *testing.T) {
 		cfg := xsk.Config{
 			UmemConfig:   xsk.UmemConfig{Frames: 256},
 			SocketConfig: xsk.SocketConfig{BindFlags: xsk.BindMultiBuffer},
+			Linger:       100 * time.Microsecond, LingerBurst: 2,
 		}
 		a, b := openQueue(t, nameA, m, cfg), openQueue(t, nameB, m, cfg)
 		const length = 9014
 		want := make([]byte, length)
-		var loan xsk.Loan
-		for round := range 30 {
+		send := func(round int) {
 			fillPacket(want, round)
 			parts := make([]xsk.Frame, 3)
 			n, err := a.Alloc(parts)
@@ -251,8 +257,12 @@ func TestJumboPacketIsOneFrame(t *testing.T) {
 			sent, err := a.Send([]xsk.Frame{packet})
 			require.NoError(t, err)
 			require.Equal(t, 1, sent)
+		}
+		var loan xsk.Loan
+		for round := range 30 {
+			send(round)
 			got := make([]xsk.Frame, 1) // every burst ends inside the packet
-			n, err = b.Receive(got)
+			n, err := b.Receive(got)
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
 			require.Len(t, got[0].Frags, 2)
@@ -277,5 +287,12 @@ func TestJumboPacketIsOneFrame(t *testing.T) {
 			require.Equal(t, 1, n)
 			require.Equal(t, length, got[0].Len())
 		}
+		for round := range 40 {
+			send(round)
+			n, err := b.Receive(make([]xsk.Frame, 8))
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+		}
+		assert.Zero(t, b.Lingers(), "single packets, of three frames each")
 	})
 }

@@ -259,7 +259,7 @@ func (s *Socket) receiveWait(w *waiter, fill []Addr, rx []Desc, limit, linger ti
 // into done, queues tx, and kicks the kernel for as long as that makes
 // progress, reaping and queueing more as room appears. Copy mode takes 32
 // packets a kick. It never blocks and never allocates; its work is bounded by
-// the two lengths.
+// the two lengths. With nothing to do it does not cross.
 //
 // tx[:queued] are the kernel's now, also when the kick failed, and
 // done[:completed] the caller's; what the kernel has not taken yet, the next

@@ -19,9 +19,10 @@ import (
 
 // An Endpoint is gVisor's stack.LinkEndpoint over Ports, which are Queues as a rule.
 // It cuts what the stack sends into packets (GSO), and joins received ones (GRO),
-// while it copies them: there is one copy each way. It verifies all checksums. TCP's
-// acknowledgment of less than 536 bytes waits up to 10 ms for an answer that carries
-// it; others go out as soon as the burst that they are for has been seen to.
+// while it copies them: there is one copy each way. It verifies all checksums. On a
+// TCP connection where answers follow requests the acknowledgment of less than 536
+// bytes waits up to 10 ms for an answer to carry it; others go out as soon as the
+// burst that they are for has been seen to.
 //
 // It has one goroutine for each Port, from the first Attach, which
 // stack.Stack.CreateNIC calls, until Close. Its methods may be called from any
@@ -179,6 +180,9 @@ func (e *Endpoint) Close() {
 	e.closed, e.onClose = true, nil
 	e.mu.Unlock()
 	if !again {
+		e.acks.closed.Store(true)
+		e.letGo(true) // the other side may wait for one, to be rid of a connection
+		e.letGo(false)
 		for _, port := range e.ports {
 			_ = port.Close()
 		}

@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,9 +38,9 @@ type Config struct {
 // ctx bounds the opening only: waiting for the link, and for the first lease.
 //
 // By default these are all queues, with 16 MiB for each. Single packets are taken at
-// once; while bursts are of six and more on average they gather for 200 us (Linger
-// and LingerBurst of Config.Queue; LingerBurst without Linger turns that off). Open
-// sets XSKMap.
+// once; while bursts are of six and more on average, as in a stream, they gather for
+// 200 us, unless there are few frames to gather in (Linger and LingerBurst of
+// Config.Queue; a Linger below 0 is none). Open sets XSKMap.
 //
 // An MTU that is more than a frame holds makes queues with BindMultiBuffer. It needs
 // CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Errors are those of
@@ -136,16 +137,14 @@ const (
 	// While packets come in a stream they gather: a wake-up and an acknowledgment,
 	// which wakes the other side, are for 40 packets in place of 12.
 	gathering = 200 * time.Microsecond
-	stream    = 6
+	stream    = 6    // packets of a burst, on average
+	roomy     = 1024 // frames to receive into: five million packets a second, for so long
 )
 
 // queueConfig is the caller's, with what else is needed.
 func (o *opened) queueConfig(options *Options) *xsk.Config {
 	q := o.config.Queue
 	q.XSKMap = o.program
-	if q.Linger == 0 && q.LingerBurst == 0 {
-		q.Linger, q.LingerBurst = gathering, stream
-	}
 	u := &q.UmemConfig
 	if options.ChecksumOffload && u.TxMetadataLen == 0 {
 		u.TxMetadataLen = 24
@@ -161,16 +160,19 @@ func (o *opened) queueConfig(options *Options) *xsk.Config {
 			q.SocketConfig.RxSize = longRing
 		}
 	}
-	size, headroom := u.FrameSize, u.Headroom
+	memory := *u
 	if q.Umem != nil {
-		c := q.Umem.Config()
-		size, headroom = c.FrameSize, c.Headroom
+		memory = q.Umem.Config()
 	}
-	if size == 0 {
-		size = largeFrame
-	}
+	size, headroom := cmp.Or(memory.FrameSize, largeFrame), memory.Headroom
 	if packet > size-headroom-xdpHeadroom {
 		q.SocketConfig.BindFlags |= xsk.BindMultiBuffer
+	}
+	switch {
+	case q.Linger < 0:
+		q.Linger = 0
+	case q.Linger == 0 && cmp.Or(q.RxFrames, cmp.Or(memory.Frames, roomy*2)/2) >= roomy:
+		q.Linger, q.LingerBurst = gathering, cmp.Or(q.LingerBurst, stream)
 	}
 	return &q
 }

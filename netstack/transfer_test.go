@@ -20,7 +20,7 @@ func TestFewFramesAreEnough(t *testing.T) {
 			Queue: xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 80, FrameSize: 2048}, RxFrames: 64},
 		})
 		transfer(t, onPeer(p), net.JoinHostPort(peer4, "0"), fromHost(t, h), 5e6, false)
-		assert.Zero(t, h.Endpoint().Stats().TxNoFrame)
+		assert.Less(t, h.Endpoint().Stats().TxNoFrame, uint64(5), "an ARP answer may find none")
 	})
 }
 

@@ -193,8 +193,8 @@ func (s *sender) take(size int) *xsk.Frame {
 	return &s.ready[len(s.ready)-1]
 }
 
-// alloc gets as many frames as are needed, n at least: when there are too few, then
-// those of what is ready, once that is sent.
+// alloc gets as many frames as are needed, n at least. If there are too few it sends
+// what is ready: in copy mode the frames of that are free right after.
 func (s *sender) alloc(n int) bool {
 	if s.tryAlloc(n) || s.failed != nil || len(s.ready) == 0 {
 		return len(s.frames) >= n
