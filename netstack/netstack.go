@@ -31,8 +31,8 @@
 //
 // A program that answers single requests has them sooner with one processor
 // (GOMAXPROCS=1): a packet goes from goroutine to goroutine, from the one that
-// receives over TCP's to the program's, and with more Go wakes another thread each
-// time, which finds nothing to do and is in the way of the peer on a small machine.
+// receives over TCP's to the program's, and with more Go wakes another thread
+// meanwhile, which finds nothing to do and is in the way of others on a small machine.
 //
 // gVisor has no stable versions. This package is tested with the one that its go.mod
 // names, and its tests tell when a fault that it works around has been mended.
