@@ -84,6 +84,13 @@ func (r *ring) needsWakeup() bool {
 	return needsWakeup(r.c)
 }
 
+// A burst is what one crossing did: in went to the kernel, out came back. The
+// compiler keeps it in registers; with five words it would not, for 20 ns.
+type burst struct {
+	in, out int
+	err     error
+}
+
 // A FillRing gives empty frames to the kernel to receive into
 // (struct xsk_ring_prod of the fill queue). Use it from one goroutine at a
 // time; sockets on the same queue share one.

@@ -54,13 +54,6 @@ var (
 // inhibitProgLoad is XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD.
 const inhibitProgLoad = C.XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD
 
-// A burst is what one crossing did: in went to the kernel, out came back. The
-// compiler keeps it in registers; with five words it would not, for 20 ns.
-type burst struct {
-	in, out int
-	err     error
-}
-
 // errno turns libxdp's and our own -errno into an error.
 func errno(result C.int) error {
 	if result >= 0 {
