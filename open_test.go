@@ -122,6 +122,7 @@ func TestOpenFillsInWhatFitsTheMemory(t *testing.T) {
 		{xsk.Config{XSKMap: closed}, "the XSKMap is closed"},
 		{xsk.Config{Linger: time.Second}, "Linger 1s is not between 0 and 1ms"},
 		{xsk.Config{LingerBurst: -1}, "LingerBurst -1 is not between 0 and 256"},
+		{xsk.Config{LingerBurst: 257}, "LingerBurst 257 is not between 0 and 256"},
 		{xsk.Config{UmemConfig: xsk.UmemConfig{Frames: 4 << 20}, RxFrames: 2 << 20}, "RxFrames 2097152 is more than the fill ring's 1048576 entries"},
 	} {
 		if c.config.XSKMap == nil {
