@@ -79,6 +79,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -136,6 +137,20 @@ type Options struct {
 	Filter   Filter // what goes to the sockets; empty is an error
 	Mode     Mode   // default Auto
 	Metadata bool   // write what the device knows of a packet before it; see xsk.Frame.RxMetadata
+
+	// MultiBuffer makes generic mode, too, hand packets over in the buffers that
+	// they are in (an "xdp.frags" program; Linux 6.9). Sockets do not need it for
+	// large packets: without it the kernel first copies each packet of several
+	// buffers into one piece, and a socket with xsk.BindMultiBuffer receives it
+	// over several frames all the same. It spares that copy, which can fail for
+	// want of memory in one piece (packets of tens of kilobytes; the packet is
+	// dropped then). Do not set it on Linux 7.0 and 7.1: with split-lock
+	// detection, a raw socket or tcpdump beside such a program can panic them.
+	//
+	// In native mode it changes nothing: Attach loads such a program there anyway,
+	// which an MTU beyond a page needs, or before Linux 5.18 another one. With
+	// MultiBuffer that is an error (errors.ErrUnsupported).
+	MultiBuffer bool
 }
 
 // A Program is attached to an interface and owns the XSKMAP where the sockets
@@ -195,8 +210,7 @@ func attach(ifname string, o Options) (*Program, error) {
 	if p.device, err = openDevice(ifname); err != nil {
 		return nil, err
 	}
-	p.source = o.source(p.device)
-	if err = p.start(o.Mode); err != nil {
+	if err = p.start(o); err != nil {
 		p.release()
 		return nil, err
 	}
@@ -204,7 +218,7 @@ func attach(ifname string, o Options) (*Program, error) {
 }
 
 // start loads the program and attaches it. On error the caller releases p.
-func (p *Program) start(mode Mode) error {
+func (p *Program) start(o Options) error {
 	if err := p.device.vacant(); err != nil {
 		return err
 	}
@@ -220,16 +234,59 @@ func (p *Program) start(mode Mode) error {
 		return err
 	}
 	p.maps = &maps
-	if p.image, err = load(p.source, newTables(&p.filter, false), p.maps); err != nil {
+	if err = p.attach(o); err != nil {
 		return err
 	}
-	fd, err := linkCreate(p.image.prog.FileDescriptor(), p.device.index, mode)
-	if err != nil {
-		return p.device.explain(err, mode)
-	}
-	p.link = link(fd)
 	p.mode, err = p.device.attachedMode()
 	return err
+}
+
+// attach makes the attempts in turn. On to the next one only if the driver has no
+// native mode for this one.
+func (p *Program) attach(o Options) error {
+	var err error
+	for _, a := range o.attempts(p.device) {
+		if p.image != nil {
+			p.image.close()
+		}
+		p.source = a.source
+		if p.image, err = load(p.source, newTables(&p.filter, false), p.maps); err != nil {
+			return err
+		}
+		var fd int
+		if fd, err = linkCreate(p.image.prog.FileDescriptor(), p.device.index, a.mode); err == nil {
+			p.link = link(fd)
+			return nil
+		}
+		if !errors.Is(err, unix.EOPNOTSUPP) {
+			break
+		}
+	}
+	return p.device.explain(err, o.Mode)
+}
+
+// An attempt is a program, and a mode for it.
+type attempt struct {
+	source source
+	mode   Mode
+}
+
+// attempts are what to attach, in this order while the driver has no native mode
+// for it. Generic mode never gets a program for packets of several buffers unless
+// it is asked for; so where the kernel may choose generic mode, it gets no such
+// program to choose with.
+func (o Options) attempts(d *device) []attempt {
+	switch {
+	case o.Metadata:
+		return []attempt{{metadataSource(d), o.Mode}}
+	case o.MultiBuffer:
+		return []attempt{{multiSource(), o.Mode}}
+	case o.Mode == Native:
+		return []attempt{{nativeSource(), Native}}
+	case o.Mode == Generic:
+		return []attempt{{singleSource(), Generic}}
+	}
+	return []attempt{{nativeSource(), Native}, {singleSource(), Auto}}
 }
 
 func (o Options) check() error {

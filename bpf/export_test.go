@@ -60,3 +60,12 @@ func (m *matcher) FD() int { return m.image.prog.FileDescriptor() }
 
 // LinkUpdate puts another program in the place of p's.
 func LinkUpdate(p *Program, prog int) error { return linkUpdate(int(p.link), prog) }
+
+// AttachedName is the name of the program on an interface.
+func AttachedName(ifname string) (string, error) {
+	native, generic, err := XDPQuery(ifname)
+	if err != nil {
+		return "", err
+	}
+	return progName(max(native, generic)), nil
+}

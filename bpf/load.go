@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -40,7 +41,18 @@ type source struct {
 	ifindex    int // of the device to bind the program to; 0: none
 }
 
-func plainSource() source { return source{object: object, candidates: candidates} }
+// nativeSource is for native mode, where a large MTU takes a program for packets
+// of several buffers, and for test runs, which attach nothing.
+func nativeSource() source { return source{object: object, candidates: candidates} }
+
+// singleSource is for generic mode: it makes one buffer of each packet for such a
+// program.
+func singleSource() source { return source{object: object, candidates: []string{progSingle}} }
+
+// multiSource is for Options.MultiBuffer.
+func multiSource() source { return source{object: object, candidates: []string{progFrags}} }
+
+const multiBufferKernel = "5.18 XDP programs for packets of several buffers"
 
 // An image is the program in the kernel, with the tables of one Filter.
 type image struct {
@@ -91,6 +103,8 @@ func load(s source, t *tables, m *mapSet) (*image, error) {
 		if !kernel.AtLeast(metadataKernel) {
 			err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 		}
+	} else if slices.Equal(s.candidates, multiSource().candidates) && errors.Is(err, unix.EINVAL) && !kernel.AtLeast(multiBufferKernel) {
+		err = fmt.Errorf("%w: %w: MultiBuffer needs Linux 5.18", errors.ErrUnsupported, err)
 	} else if text := captured(); text != "" && !errors.Is(err, unix.EPERM) {
 		err = fmt.Errorf("%w (%s)", err, text)
 	}

@@ -42,7 +42,7 @@ func newMatcher(f *Filter) (*matcher, error) {
 	}
 	startCapture()
 	defer stopCapture()
-	i, err := load(plainSource(), newTables(f, true), nil)
+	i, err := load(nativeSource(), newTables(f, true), nil)
 	if err != nil {
 		return nil, err
 	}

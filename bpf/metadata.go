@@ -21,11 +21,9 @@ const (
 	metadataSection = "xsk.metadata"
 )
 
-// source is what to load for the device.
-func (o Options) source(d *device) source {
-	if !o.Metadata {
-		return plainSource()
-	}
+// metadataSource is for Options.Metadata. The kernel attaches a program that is
+// bound to a device in native mode only.
+func metadataSource(d *device) source {
 	return source{metadataObject, []string{progMetadata}, d.index}
 }
 

@@ -260,6 +260,48 @@ func TestPacketsOfSeveralBuffersMatch(t *testing.T) {
 	}
 }
 
+// TestGenericModeGetsNoFrags by what the expression sees: of a packet in several
+// buffers a program for such packets would see the first.
+func TestGenericModeGetsNoFrags(t *testing.T) {
+	testns.Need(t, "6.9 generic multi-buffer")
+	near, far := testns.Veth{MTU: 9000}.Make(t)
+	queue, err := xsk.Open(near, 0, &xsk.Config{
+		XSKMap:       attach(t, near, "len > 8900", bpf.Generic),
+		SocketConfig: xsk.SocketConfig{BindFlags: xsk.BindMultiBuffer},
+	})
+	require.NoError(t, err)
+	defer queue.Close()
+	require.NoError(t, queue.SetReadDeadline(time.Now().Add(patience)))
+	packet := stack{ethernet(typeIPv4), ipv4(protoUDP), udp(4000, 53), payload(8900)}.bytes(t)
+	openTap(t, far).send(t, packet)
+	frames := make([]xsk.Frame, 8)
+	n, err := queue.Receive(frames)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	got := make([]byte, frames[0].Len())
+	frames[0].CopyTo(got)
+	require.Equal(t, packet, got)
+}
+
+// TestAutoThatEndsInGenericModeGetsNoFrags sends what is in several buffers through
+// the loopback interface, which has no native mode.
+func TestAutoThatEndsInGenericModeGetsNoFrags(t *testing.T) {
+	testns.Need(t, "6.9 generic multi-buffer")
+	p := attach(t, "lo", "len > 8900", bpf.Auto)
+	require.Equal(t, bpf.Generic, p.Mode())
+	queue, err := xsk.Open("lo", 0, &xsk.Config{XSKMap: p, SocketConfig: xsk.SocketConfig{BindFlags: xsk.BindMultiBuffer}})
+	require.NoError(t, err)
+	defer queue.Close()
+	require.NoError(t, queue.SetReadDeadline(time.Now().Add(patience)))
+	packet := stack{ethernet(typeIPv4), ipv4(protoUDP), udp(4000, 53), payload(8900)}.bytes(t)
+	openTap(t, "lo").send(t, packet)
+	frames := make([]xsk.Frame, 8)
+	n, err := queue.Receive(frames)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	assert.Equal(t, len(packet), frames[0].Len())
+}
+
 func TestProgramOutlivesTheGarbageCollector(t *testing.T) {
 	near, _ := testns.Veth{}.Make(t)
 	_, err := pcapfilter.Attach(near, pcapfilter.Options{Filter: "udp"})

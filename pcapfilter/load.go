@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,8 +13,9 @@ import (
 const programName = "xsk_pcap"
 
 // load loads the program that f is compiled to, and the XSKMAP that it
-// redirects to. For a match without a socket the program answers miss.
-func (f Filter) load(slots, miss int) (*ebpf.Program, *ebpf.Map, error) {
+// redirects to. For a match without a socket the program answers miss. With frags it
+// is for packets of several buffers, where the kernel knows such programs (5.18).
+func (f Filter) load(slots, miss int, frags bool) (*ebpf.Program, *ebpf.Map, error) {
 	classic, err := f.classic()
 	if err != nil {
 		return nil, nil, err
@@ -24,24 +26,32 @@ func (f Filter) load(slots, miss int) (*ebpf.Program, *ebpf.Map, error) {
 	if err != nil {
 		return nil, nil, explainLoad("make the XSKMAP", err)
 	}
-	code, err := f.assemble(classic, xsks.FD(), miss)
+	prog, err := f.loadProgram(classic, xsks, miss, frags)
 	if err != nil {
 		xsks.Close()
 		return nil, nil, err
 	}
-	spec := &ebpf.ProgramSpec{
-		Name: programName, Type: ebpf.XDP, Instructions: code, License: "Dual BSD/GPL", Flags: unix.BPF_F_XDP_HAS_FRAGS,
+	return prog, xsks, nil
+}
+
+func (f Filter) loadProgram(classic []bpf.Instruction, xsks *ebpf.Map, miss int, frags bool) (*ebpf.Program, error) {
+	code, err := f.assemble(classic, xsks.FD(), miss)
+	if err != nil {
+		return nil, err
+	}
+	spec := &ebpf.ProgramSpec{Name: programName, Type: ebpf.XDP, Instructions: code, License: "Dual BSD/GPL"}
+	if frags {
+		spec.Flags = unix.BPF_F_XDP_HAS_FRAGS
 	}
 	prog, err := ebpf.NewProgram(spec)
-	if errors.Is(err, unix.EINVAL) { // before 5.18: no packets of several buffers
+	if frags && errors.Is(err, unix.EINVAL) { // before 5.18
 		spec.Flags = 0
 		prog, err = ebpf.NewProgram(spec)
 	}
 	if err != nil {
-		xsks.Close()
-		return nil, nil, explainLoad("load the program", err)
+		return nil, explainLoad("load the program", err)
 	}
-	return prog, xsks, nil
+	return prog, nil
 }
 
 // explainLoad names the capabilities: without CAP_PERFMON the verifier answers
@@ -80,7 +90,7 @@ type trial struct {
 }
 
 func newTrial(f Filter) (t trial, err error) {
-	t.prog, t.xsks, err = f.load(1, xdpTx)
+	t.prog, t.xsks, err = f.load(1, xdpTx, true)
 	return t, err
 }
 

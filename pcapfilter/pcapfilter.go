@@ -28,7 +28,8 @@
 //     IFACE rxvlan off leaves the tag in; for a veth it is txvlan off, at the peer.
 //   - Of a packet in several buffers (jumbo frames in native mode) it sees the
 //     first, which holds the headers. What is beyond counts as missing, and
-//     "len", "greater" and "less" are about the first buffer.
+//     "len", "greater" and "less" are about the first buffer. In generic mode the
+//     kernel makes one buffer of each packet, and the expression sees all of it.
 //   - A fragment is a packet of its own. As in tcpdump, ports match in the first
 //     one only; the others stay with the kernel, which then cannot put the
 //     datagram together, nor can the program. "ip[6:2] & 0x1fff != 0" matches them.
@@ -122,8 +123,7 @@ func Attach(ifname string, o Options) (*Program, error) {
 }
 
 func attach(ifname string, o Options) (*Program, error) {
-	flags, known := modeFlags[o.Mode]
-	if !known {
+	if _, known := modeFlags[o.Mode]; !known {
 		return nil, fmt.Errorf("%w: unknown mode %v; the modes are bpf.Auto, bpf.Native and bpf.Generic", unix.EINVAL, o.Mode)
 	}
 	// The network namespace and the capabilities belong to a thread.
@@ -137,12 +137,20 @@ func attach(ifname string, o Options) (*Program, error) {
 		return nil, err
 	}
 	p := &Program{ifname: ifname, ifindex: d.index, filter: o.Filter}
-	if p.prog, p.xsks, err = o.Filter.load(max(d.queues, 1), xdpPass); err != nil {
-		return nil, err
-	}
-	p.link, err = link.AttachXDP(link.XDPOptions{Program: p.prog, Interface: d.index, Flags: flags})
-	if err != nil {
+	for _, a := range attempts[o.Mode] {
+		if p.prog, p.xsks, err = o.Filter.load(max(d.queues, 1), xdpPass, a.frags); err != nil {
+			return nil, err
+		}
+		p.link, err = link.AttachXDP(link.XDPOptions{Program: p.prog, Interface: d.index, Flags: modeFlags[a.mode]})
+		if err == nil {
+			break
+		}
 		p.release()
+		if !errors.Is(err, unix.EOPNOTSUPP) {
+			break
+		}
+	}
+	if err != nil {
 		return nil, d.explain(err, o.Mode)
 	}
 	if d, err = deviceAt(p.ifindex); err != nil {
@@ -151,6 +159,21 @@ func attach(ifname string, o Options) (*Program, error) {
 	}
 	p.mode = d.mode
 	return p, nil
+}
+
+// An attempt is a mode, and whether its program is for packets of several buffers.
+type attempt struct {
+	mode  bpf.Mode
+	frags bool
+}
+
+// attempts are made in this order while the driver has no native mode for it. A
+// program for packets of several buffers is for native mode only, where a large MTU
+// takes it; in generic mode, on Linux 7.0 and 7.1, it can panic the machine.
+var attempts = map[bpf.Mode][]attempt{
+	bpf.Auto:    {{bpf.Native, true}, {bpf.Auto, false}},
+	bpf.Native:  {{bpf.Native, true}},
+	bpf.Generic: {{bpf.Generic, false}},
 }
 
 var modeFlags = map[bpf.Mode]link.XDPAttachFlags{

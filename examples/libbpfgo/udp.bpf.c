@@ -27,7 +27,10 @@ struct {
 	__uint(max_entries, 64); /* receive queues */
 } xsks_map SEC(".maps");
 
-SEC("xdp.frags")
+/* Not "xdp.frags", which a large MTU in native mode would take: the example lets
+ * the kernel choose the mode, and in generic mode such a program can panic Linux
+ * 7.0 and 7.1. */
+SEC("xdp")
 int count_and_steer(struct xdp_md *ctx)
 {
 	void *end = (void *)(long)ctx->data_end;

@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -64,6 +65,9 @@ func foreign(t testing.TB, ifname, name string, verdict uint64, m mode) {
 // the map that it redirects through. delta is what "tail" adds to a packet.
 func attachScenario(t testing.TB, program, ifname string, m mode, delta int32) xsk.XSKMap {
 	t.Helper()
+	if m.bpf == bpf.Generic && strings.HasSuffix(program, "_frags") {
+		testns.NeedGenericFrags(t)
+	}
 	module, err := libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{BPFObjPath: "scenario.bpf.o", SkipMemlockBump: true})
 	require.NoError(t, err)
 	t.Cleanup(module.Close)

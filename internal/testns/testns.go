@@ -155,6 +155,17 @@ func Need(t testing.TB, what string) {
 	}
 }
 
+// NeedGenericFrags is Need for a test that attaches an "xdp.frags" program in generic
+// mode. On Linux 7.0 and 7.1 such a program can panic the machine as soon as somebody
+// listens on a raw socket.
+func NeedGenericFrags(t testing.TB) {
+	t.Helper()
+	Need(t, "6.9 generic multi-buffer")
+	if kernel.AtLeast("7.0 the fault") {
+		Need(t, "7.2 generic multi-buffer that cannot panic")
+	}
+}
+
 // Veth describes a veth pair; the zero value is one queue a side and MTU 1500.
 type Veth struct {
 	Queues int
