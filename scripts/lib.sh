@@ -70,10 +70,50 @@ go_here() {
 	folder "$bin"
 }
 
-# folder DIR makes DIR, where build can write.
+# folder DIR makes DIR in the checkout, where build can write. What is built there is
+# run as root.
 folder() {
-	mkdir -p "$1"
-	((EUID != 0)) || chown --reference="$root" "$1"
+	[[ ! -L $1 ]] || die "$1 is a link: remove it"
+	# shellcheck disable=SC2174
+	[[ -d $1 ]] || mkdir -p -m 755 "$1"
+	((EUID != 0)) || chown --no-dereference --reference="$root" "$1"
+	[[ -z $(find "$1" -maxdepth 0 -perm -o=w) ]] || die "$1 can be written to by others: chmod o-w $1"
+}
+
+# own_folder DIR VARIABLE [MODE] makes the cache DIR, with MODE (700). It dies if
+# another user made it, or could put something there: the scripts run what they find
+# in their caches, as root too. VARIABLE names another folder.
+own_folder() {
+	local why mode=${3:-700}
+	# shellcheck disable=SC2174
+	mkdir -p -m "$mode" "$1" 2>/dev/null || [[ -e $1 || -L $1 ]] || die "cannot make $1"
+	if why=$(strangers "$1"); then
+		die "$why, so another user may have put programs into $1 for $(id -un) to run: remove it, or set $2 to a folder of your own"
+	fi
+	[[ ! -O $1 ]] || chmod "$mode" "$1"
+}
+
+# strangers DIR prints what is wrong with the owner, the mode or the kind of DIR or of
+# a folder above it; it fails if all is in order.
+strangers() {
+	local path at kind owner mode
+	for path in "$(realpath -s -- "$1")" "$(realpath -m -- "$1")"; do # links kept, and followed
+		at=$path
+		while :; do
+			IFS=: read -r kind owner mode < <(stat -c %F:%u:%a -- "$at")
+			if [[ $owner != 0 && $owner != "$EUID" ]]; then
+				echo "$at belongs to $(stat -c %U -- "$at")" && return
+			elif [[ $at == "$path" && $kind != directory ]]; then
+				echo "$at is a $kind" && return
+			elif [[ $kind == directory ]] && ((0$mode & 022)) && { [[ $at == "$path" ]] || ((!(0$mode & 01000))); }; then
+				echo "$at can be written to by others" && return
+			fi
+			[[ $at != / ]] || break
+			at=${at%/*}
+			at=${at:-/}
+		done
+	done
+	return 1
 }
 
 # build runs go with its arguments as the user whose checkout this is, so that

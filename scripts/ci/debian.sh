@@ -1,14 +1,15 @@
 # Debian systems inside this one, for matrix, in-release and docker-check; sourced.
 # shellcheck shell=bash
 
-# cache keeps the bare systems from run to run.
+# cache keeps the bare systems from run to run. They are root's alone, and old: there
+# are programs in them with the set-user-ID bit. Whoever uses it calls own_cache first.
 cache=${XSK_MATRIX:-/var/tmp/xsk-matrix}
+own_cache() { own_folder "$cache" XSK_MATRIX; }
 
 # base RELEASE makes the bare system that each run starts from, once.
 base() {
 	[[ -d $cache/$1 ]] && return
 	have debootstrap || steadily "installing debootstrap" apt-get install -qy --no-install-recommends debootstrap || return
-	mkdir -p "$cache"
 	rm -rf --one-file-system "$cache/$1.tmp"
 	steadily "debootstrap $1" debootstrap --variant=minbase --include=git "$1" "$cache/$1.tmp" \
 		"$(mirror "$(. /etc/os-release && echo "$VERSION_CODENAME")")" || return

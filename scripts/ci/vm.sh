@@ -2,8 +2,7 @@
 # shellcheck shell=bash
 
 # vm keeps them from run to run.
-vm=${XSK_VM:-/var/tmp/xsk-vm}
-[[ ! -e $vm || -w $vm ]] || vm+=-$(id -un) # it is somebody else's
+vm=${XSK_VM:-/var/tmp/xsk-vm$( ((EUID == 0)) || id -un | sed s/^/-/)}
 
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 patience=3000 # seconds for a guest
