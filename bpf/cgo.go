@@ -20,7 +20,7 @@ package bpf
 #include <bpf/libbpf.h>
 
 #if LIBBPF_MAJOR_VERSION < 1 || (LIBBPF_MAJOR_VERSION == 1 && LIBBPF_MINOR_VERSION < 3)
-#error "package bpf needs libbpf 1.3 or newer (Debian 12: libbpf-dev from bookworm-backports)"
+#error "package bpf needs libbpf 1.3 or newer (Debian 12: apt install libbpf-dev/bookworm-backports libbpf1/bookworm-backports)"
 #endif
 
 // One thread at a time captures; the others' messages go on to the printer that

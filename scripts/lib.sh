@@ -184,6 +184,25 @@ mirror() {
 	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $1" "Origin: ${2:-Debian}" | head -n 1
 }
 
+# is_debian CODENAME reports whether this is that Debian.
+is_debian() { [[ $(. /etc/os-release && echo "${ID:-}-${VERSION_CODENAME:-}") == "debian-$1" ]]; }
+
+# static_links tries the system's static libraries, and shows what is wrong with them.
+static_links() {
+	# shellcheck disable=SC2046
+	printf '#include <xdp/xsk.h>\nint main(void) { return xsk_umem__delete(0); }\n' |
+		gcc -static -x c -o /dev/null - $(pkg-config --static --libs libxdp)
+}
+
+# static_or_skip ends a check where nothing can be linked statically: with 77, but
+# on Debian 12, where the README promises that it can, as failed.
+static_or_skip() {
+	! static_links || return 0
+	! is_debian bookworm || die "no static program links here, although this is Debian 12: try scripts/setup"
+	echo "skipped: no static program links against this system's libxdp.a and what it wants"
+	exit 77
+}
+
 # guests reports whether scripts/ci/vm-test can work here.
 guests() { [[ $(uname -m) == x86_64 && -n $(mirror "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")") ]]; }
 
