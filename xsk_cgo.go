@@ -146,7 +146,13 @@ func socketCreate(socket uintptr, ifname string, queue int, umem, rings uintptr,
 
 func socketFD(socket uintptr) int { return int(C.xskgo_socket_fd(C.uintptr_t(socket))) }
 
-func socketDelete(socket uintptr) { C.xskgo_socket_delete(C.uintptr_t(socket)) }
+// socketDelete is xsk_socket__delete, which opens libxdp's folder in bpffs to take a
+// program off: hence the fork lock.
+func socketDelete(socket uintptr) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	C.xskgo_socket_delete(C.uintptr_t(socket))
+}
 
 func socketRx(socket uintptr) uintptr { return uintptr(C.xskgo_socket_rx(C.uintptr_t(socket))) }
 

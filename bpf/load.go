@@ -163,7 +163,7 @@ func (i *image) start(name string, t *tables, m *mapSet) error {
 	if err := i.configure(t); err != nil {
 		return err
 	}
-	if err := i.module.BPFLoadObject(); err != nil {
+	if err := i.loadObject(); err != nil {
 		return err
 	}
 	if err := i.fill(t); err != nil {
@@ -172,6 +172,14 @@ func (i *image) start(name string, t *tables, m *mapSet) error {
 	var err error
 	i.prog, err = i.module.GetProgram(name)
 	return err
+}
+
+// loadObject holds the fork lock: libbpf opens the folder of bpffs, 1.4 and newer for a
+// token, and not close-on-exec.
+func (i *image) loadObject() error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return i.module.BPFLoadObject()
 }
 
 // share makes the program use the maps of m.
