@@ -184,8 +184,8 @@ type Program struct {
 //
 // Errors wrap the errno: EINVAL for Options that cannot be, ENODEV for an
 // unknown interface, EPERM without the capabilities, EBUSY if another program
-// is attached, EOPNOTSUPP, ERANGE or ENOSPC if the driver refuses Native;
-// errors.ErrUnsupported if Metadata cannot be had, or if the packets of the
+// is attached, EOPNOTSUPP, ERANGE or ENOSPC if the driver refuses Native, EMFILE if
+// fewer than some 24 descriptors are left; errors.ErrUnsupported if Metadata cannot be had, or if the packets of the
 // interface have no Ethernet header and the Filter is no plain All or None.
 func Attach(ifname string, o Options) (*Program, error) {
 	p, err := attach(ifname, o)

@@ -97,7 +97,10 @@ func load(s source, t *tables, m *mapSet) (*image, error) {
 			break
 		}
 	}
-	err = fmt.Errorf("load the program: %w", denied(cause(err)))
+	if !errors.Is(err, unix.EMFILE) { // room has said more
+		err = denied(cause(err))
+	}
+	err = fmt.Errorf("load the program: %w", err)
 	if hint := metadataHint(err); s.ifindex != 0 && hint != "" {
 		err = fmt.Errorf("%w: %s", err, hint)
 		if !kernel.AtLeast(metadataKernel) {
@@ -261,10 +264,36 @@ func openObject(object []byte) (*libbpfgo.Module, error) {
 	if _, err = os.Stat(path); err != nil {
 		return nil, fmt.Errorf("/proc must be mounted: %w", err)
 	}
+	if err = room(fd); err != nil {
+		return nil, err
+	}
 	opening.Store(int64(unix.Gettid()))
 	defer opening.Store(0)
 	defer resumeCapture() // libbpfgo has put its own printer in
 	return libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{BPFObjPath: path, SkipMemlockBump: true})
+}
+
+// descriptors is how many may be open at a time while a program is loaded and
+// attached: those of its maps, of libbpf's probes, and some to spare. With libbpf 1.4.6
+// it takes 13.
+const descriptors = 20
+
+// room is an error unless so many can be opened. For want of one, libbpfgo leaves a
+// file open until the garbage collector runs, and libbpf believes for good that the
+// kernel lacks what it has asked for.
+func room(fd int) error {
+	var held [descriptors]int
+	for i := range held {
+		var err error
+		if held[i], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == unix.EMFILE {
+			err = fmt.Errorf("%w: it takes %d descriptors more (RLIMIT_NOFILE)", err, descriptors-i)
+		}
+		if err != nil {
+			return err
+		}
+		defer unix.Close(held[i])
+	}
+	return nil
 }
 
 // opening is the thread that is in openObject, or 0; attaching goes one at a
