@@ -20,10 +20,11 @@ import (
 //		Except:   &bpf.Filter{Ping: true},
 //	}
 //
-// The rules find their header behind up to two VLAN tags, any IPv4 options, and
-// up to four IPv6 extension headers (hop-by-hop, routing, destination options,
-// fragment). What lies behind an encryption or authentication header (ESP, AH)
-// or inside a tunnel they do not look at; those are protocols of their own.
+// The rules find their header behind up to two VLAN tags (types 0x8100, 0x88a8 and
+// 0x9100, in any order), any IPv4 options, and up to four IPv6 extension headers
+// (hop-by-hop, routing, destination options, fragment). What lies behind an
+// encryption or authentication header (ESP, AH) or inside a tunnel they do not look
+// at; those are protocols of their own.
 //
 // Of a fragmented datagram only the first fragment has ports, or an ICMP type; it
 // is like any packet. Rules that need more than an IP header (ports, Ping, flows
@@ -191,7 +192,7 @@ func (f *Filter) checkValues() error {
 		switch {
 		case t < 0x600:
 			return fmt.Errorf("EtherType %#04x is no type but a length; types begin at 0x0600", t)
-		case t == etherTypeVLAN || t == etherTypeQinQ:
+		case isTag(t):
 			return fmt.Errorf("EtherType %#04x is a VLAN tag's; the rules look behind those, and Filter.VLAN is for the id", t)
 		}
 	}

@@ -143,7 +143,7 @@ func (d dice) packet() []byte {
 	}
 	for range pick(d, []int{0, 0, 0, 0, 1, 1, 2, 3}) {
 		p = append(be16(uint16(d.IntN(16))<<12|pick(d, someVLANs), typ), p...)
-		typ = pick(d, []uint16{typeVLAN, typeQinQ})
+		typ = pick(d, []uint16{typeVLAN, typeQinQ, 0x9100})
 	}
 	p = append(append(append([]byte{}, pick(d, someMACs)...), pick(d, someMACs)...), append(be16(typ), p...)...)
 	if d.IntN(4) == 0 { // spoil a byte

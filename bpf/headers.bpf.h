@@ -252,7 +252,7 @@ static __always_inline void arp(struct xdp_md *ctx, struct packet *p, struct arp
 
 static __always_inline bool is_tag(__be16 type)
 {
-	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD) || type == bpf_htons(ETH_P_QINQ1);
 }
 
 /* headers does what can be done without a search. */

@@ -57,7 +57,7 @@ func (h *seen) look(b []byte) {
 	}
 }
 
-func isTag(t uint16) bool { return t == etherTypeVLAN || t == etherTypeQinQ }
+func isTag(t uint16) bool { return t == etherTypeVLAN || t == etherTypeQinQ || t == etherTypeQinQ1 }
 
 func (h *seen) ipv4(b []byte) {
 	if len(b) < 20 || b[0]>>4 != 4 {

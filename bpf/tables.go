@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	etherTypeARP  = 0x0806
-	etherTypeVLAN = 0x8100
-	etherTypeQinQ = 0x88a8
+	etherTypeARP   = 0x0806
+	etherTypeVLAN  = 0x8100
+	etherTypeQinQ  = 0x88a8
+	etherTypeQinQ1 = 0x9100 // of QinQ before 802.1ad, which switches still write
 )
 
 // tables are a Filter as the program reads it; redirect.bpf.c tells what is what.

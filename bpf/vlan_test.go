@@ -1,7 +1,9 @@
 package bpf_test
 
 import (
+	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -72,4 +74,35 @@ func count(t *testing.T, p *bpf.Program) bpf.Counters {
 	c, err := p.Counters()
 	require.NoError(t, err)
 	return c
+}
+
+// TestAllTagsAreAlike: some switches write 0x9100 for the outer tag of two.
+func TestAllTagsAreAlike(t *testing.T) {
+	inner := packetOf("10.0.0.1", "10.0.0.2", udp, ported(udp, 9, 53))[14:]
+	ssh := packetOf("10.0.0.1", "10.0.0.2", tcp, ported(tcp, 9, 22))[14:]
+	types := []uint16{typeVLAN, typeQinQ, 0x9100}
+	within := func(ip []byte, tags ...uint16) []byte { // VLANs 7 and 42
+		p := uint16(typeIPv4)
+		for i, typ := range slices.Backward(tags) {
+			ip = append(be16(uint16([]int{7, 42}[i]), p), ip...)
+			p = typ
+		}
+		return ethernet(p, ip)
+	}
+	for _, outer := range types {
+		for _, tags := range [][]uint16{{outer}, {outer, typeVLAN}, {outer, typeQinQ}, {outer, 0x9100}} {
+			t.Run(fmt.Sprintf("%#x", tags), func(t *testing.T) {
+				packet, login := within(inner, tags...), within(ssh, tags...)
+				try(t, bpf.Filter{UDPPorts: []uint16{53}}, []sample{{"port", packet, true}, {"ssh", login, false}})
+				try(t, bpf.Filter{VLAN: 7}, []sample{{"outer", packet, true}})
+				try(t, bpf.Filter{VLAN: 42}, []sample{{"inner", packet, len(tags) == 2}})
+				try(t, bpf.Filter{EtherTypes: []uint16{typeIPv4}}, []sample{{"type", packet, true}})
+				try(t, bpf.Filter{All: true, Except: &bpf.Filter{UDPPorts: []uint16{53}}}, []sample{{"port", packet, false}, {"ssh", login, true}})
+				try(t, bpf.Filter{All: true, Except: &bpf.Filter{VLAN: 7}}, []sample{{"outer", packet, false}})
+				try(t, bpf.Filter{All: true, KeepManagement: true}, []sample{{"ssh", login, false}, {"port", packet, true}})
+			})
+		}
+		_, err := bpf.Filter{EtherTypes: []uint16{outer}}.Func()
+		assert.ErrorContains(t, err, "is a VLAN tag's")
+	}
 }
