@@ -66,6 +66,7 @@ const (
 // goes to its queue's socket in the XSKMAP, or if there is none the program
 // answers miss; XDP_PASS for every other packet.
 func (f Filter) assemble(code []bpf.Instruction, xsks, miss int) (asm.Instructions, error) {
+	wideConstants(code)
 	matching, err := cbpfc.ToEBPF(code, cbpfc.EBPFOpts{
 		PacketStart: asm.R2,
 		PacketEnd:   asm.R3,
@@ -82,7 +83,7 @@ func (f Filter) assemble(code []bpf.Instruction, xsks, miss int) (asm.Instructio
 		asm.LoadMem(asm.R2, asm.R6, offData, asm.Word),
 		asm.LoadMem(asm.R3, asm.R6, offDataEnd, asm.Word),
 	}
-	program = append(program, matching...)
+	program = append(program, wideCounts(matching)...)
 	return append(program,
 		asm.JEq.Imm(asm.R4, 0, "pass").WithSymbol("result"),
 		asm.LoadMapPtr(asm.R1, xsks),
