@@ -65,7 +65,10 @@ func TestFilterKeepsManagement(t *testing.T) {
 		}
 		add("ssh", tcp, ported(tcp, 9, 22), false)
 		add("port 23", tcp, ported(tcp, 9, 23), true)
-		add("from port 22", tcp, ported(tcp, 22, 9), true)
+		add("answer of ssh", tcp, ported(tcp, 22, 9), false)
+		add("from port 23", tcp, ported(tcp, 23, 9), true)
+		add("UDP from port 22", udp, ported(udp, 22, 9), true)
+		add("from the named port", tcp, ported(tcp, 8443, 9), true)
 		add("UDP port 22", udp, ported(udp, 9, 22), true)
 		add("DNS answer", udp, ported(udp, 53, 9), false)
 		add("DNS answer over TCP", tcp, ported(tcp, 53, 9), false)
@@ -93,6 +96,7 @@ func TestFilterKeepsManagement(t *testing.T) {
 		sample{"in doubt: too big, cut short", packetOf("10.0.0.1", "10.0.0.2", 1, tooBig[:7]), false},
 		sample{"unreachable port", packetOf("10.0.0.1", "10.0.0.2", 1, []byte{3, 3, 0, 0, 0, 0, 0, 0}), true},
 		sample{"ICMP 4 code 3", packetOf("10.0.0.1", "10.0.0.2", 1, []byte{4, 3, 0, 0, 0, 0, 0, 0}), true},
+		sample{"ssh of others, that this host forwards", packetOf("198.51.100.1", "203.0.113.9", tcp, ported(tcp, 9, 22)), false},
 		sample{"ARP", ethernet(0x0806, make([]byte, 28)), false},
 		sample{"ARP in a VLAN", ethernet(typeVLAN, tag(0x0806, make([]byte, 28))), false},
 		sample{"RARP", ethernet(0x8035, make([]byte, 28)), true},

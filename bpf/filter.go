@@ -78,13 +78,16 @@ type Filter struct {
 	// KeepManagement is a ready exception, for a machine that is reached over the
 	// interface that it captures: ARP, IPv6 neighbour discovery (ICMPv6 133 to
 	// 137) and multicast listener discovery (130 to 132, 143), what tells that a
-	// packet was too big for its path (ICMP 3 code 4, ICMPv6 2), TCP to port 22
-	// (ssh), DNS answers (UDP and TCP from port 53), and DHCP answers (UDP to ports
-	// 68 and 546) stay with the kernel.
+	// packet was too big for its path (ICMP 3 code 4, ICMPv6 2), TCP to and from
+	// port 22 (ssh, whichever end opens it), DNS answers (UDP and TCP from port 53),
+	// and DHCP answers (UDP to ports 68 and 546) stay with the kernel. It does not
+	// look at addresses: a machine that forwards in user space leaves the ssh of
+	// others to its kernel, too.
 	KeepManagement bool
 
 	// ManagementPorts are UDP and TCP destination ports that KeepManagement
-	// leaves to the kernel besides.
+	// leaves to the kernel besides. For the answers to connections that the machine
+	// opens, put the ports into Except.TCPSourcePorts.
 	ManagementPorts []uint16
 }
 

@@ -33,7 +33,7 @@ func (f Filter) Func() (func(packet []byte) bool, error) {
 			Filter:         &Filter{},
 			tcpPorts:       newPorts(append([]uint16{22}, f.ManagementPorts...)),
 			udpPorts:       newPorts(append([]uint16{68, 546}, f.ManagementPorts...)),
-			tcpSourcePorts: newPorts([]uint16{53}),
+			tcpSourcePorts: newPorts([]uint16{22, 53}),
 			udpSourcePorts: newPorts([]uint16{53}),
 		}
 	}

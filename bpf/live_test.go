@@ -96,6 +96,43 @@ func keepsReachable(t *testing.T, mode bpf.Mode) {
 	assert.NotZero(t, ruleCount(c, "Except.Ping"), c)
 }
 
+// TestFilterKeepsLoginsToElsewhere captures everything of an interface over which the
+// machine logs in at another.
+func TestFilterKeepsLoginsToElsewhere(t *testing.T) {
+	for _, mode := range bothModes {
+		t.Run(mode.String(), func(t *testing.T) {
+			peer := testns.MakePeer(t)
+			p := attach(t, peer.Near, bpf.Options{Mode: mode, Filter: bpf.Filter{All: true, KeepManagement: true}})
+			require.NoError(t, p.WaitLink(timeout(t, 5*time.Second)))
+			queue, err := xsk.Open(peer.Near, 0, &xsk.Config{XSKMap: p, SocketConfig: xsk.SocketConfig{BindFlags: xsk.BindCopy}})
+			require.NoError(t, err)
+			defer queue.Close()
+			var server net.Listener
+			require.NoError(t, peer.Do(func() (err error) {
+				server, err = net.Listen("tcp", "192.0.2.2:22")
+				return err
+			}))
+			defer server.Close()
+			go func() {
+				if c, err := server.Accept(); err == nil {
+					_, _ = io.Copy(c, c)
+					c.Close()
+				}
+			}()
+			shell, err := net.DialTimeout("tcp", "192.0.2.2:22", 5*time.Second)
+			require.NoError(t, err)
+			defer shell.Close()
+			require.NoError(t, shell.SetDeadline(time.Now().Add(5*time.Second)))
+			line := []byte("command")
+			_, err = shell.Write(line)
+			require.NoError(t, err)
+			_, err = io.ReadFull(shell, line)
+			require.NoError(t, err)
+			assert.Equal(t, "command", string(line))
+		})
+	}
+}
+
 func ruleCount(c bpf.Counters, rule string) uint64 {
 	for _, r := range c.Rules {
 		if r.Rule == rule {

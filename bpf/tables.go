@@ -123,7 +123,7 @@ func management(ports []uint16) *Filter {
 		UDPPorts:       append([]uint16{dhcp, dhcpv6}, ports...),
 		TCPPorts:       append([]uint16{ssh}, ports...),
 		UDPSourcePorts: []uint16{dns},
-		TCPSourcePorts: []uint16{dns},
+		TCPSourcePorts: []uint16{ssh, dns},
 		EtherTypes:     []uint16{etherTypeARP},
 	}
 }
