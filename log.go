@@ -31,9 +31,12 @@ func SetLogger(hook func(level LogLevel, text string)) {
 }
 
 // SetLibbpfLogger hands every line that the libbpf of libxdp prints to hook, as
-// SetLogger does libxdp's (libbpf_set_print). That printer belongs to the whole process, so it is left
-// alone until this is called, and nil gives it back. It fails with ENOSYS in a
-// program that hides libbpf's symbols.
+// SetLogger does libxdp's (libbpf_set_print). That printer belongs to the whole
+// process, so it is left alone until this is called, and nil gives it back. Whoever
+// sets it later replaces the hook without a word, and libbpfgo does so whenever a
+// program makes a Module: there libbpfgo.SetLoggerCbs is the way. (Package bpf makes
+// Modules too, and puts the hook back.) It fails with ENOSYS in a program that hides
+// libbpf's symbols.
 func SetLibbpfLogger(hook func(level LogLevel, text string)) error {
 	if err := setLogger(logLibbpf, hook); err != nil {
 		return fmt.Errorf("xsk: set libbpf logger: libbpf_set_print not found: %w", err)

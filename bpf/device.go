@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // A device is an interface as the kernel shows it to ioctl. The socket belongs
@@ -23,12 +25,12 @@ type device struct {
 
 func openDevice(name string) (*device, error) {
 	request, err := unix.NewIfreq(name)
-	if err != nil || name == "" { // no name, or too long for one
-		return nil, unix.ENODEV
+	if err != nil || name == "" { // too long for one
+		return nil, fmt.Errorf("%w: %q is no interface name", unix.ENODEV, name)
 	}
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, rights.Refused(err, "AF_INET")
 	}
 	d := &device{name: name, socket: socket}
 	if err = unix.IoctlIfreq(socket, unix.SIOCGIFINDEX, request); err == nil {
@@ -38,6 +40,9 @@ func openDevice(name string) (*device, error) {
 	}
 	if err != nil {
 		d.close()
+		if err == unix.ENODEV {
+			err = fmt.Errorf("%w: no interface %s in this network namespace", err, name)
+		}
 		return nil, err
 	}
 	return d, nil

@@ -3,11 +3,11 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk/internal/kernel"
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // privileged reports the capabilities that this thread lacks, before a dozen
@@ -16,39 +16,29 @@ import (
 // offset into the packet that depends on the packet. Kernels before 6.8 verify the
 // parser's functions also where nothing calls them.
 func privileged(f *Filter) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return err
+	needed := []int{unix.CAP_NET_ADMIN, unix.CAP_BPF}
+	if !f.plain() || !kernel.AtLeast("6.8 functions that are verified when called") {
+		needed = append(needed, unix.CAP_PERFMON)
 	}
-	has := func(capability int) bool {
-		return data[capability/32].Effective>>(capability%32)&1 == 1
-	}
-	admin := has(unix.CAP_SYS_ADMIN) // stands in for the last two
-	var missing []string
-	if !has(unix.CAP_NET_ADMIN) {
-		missing = append(missing, "CAP_NET_ADMIN")
-	}
-	if !admin && !has(unix.CAP_BPF) {
-		missing = append(missing, "CAP_BPF")
-	}
-	if !admin && !has(unix.CAP_PERFMON) && !(f.plain() && kernel.AtLeast("6.8 functions that are verified when called")) {
-		missing = append(missing, "CAP_PERFMON")
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("%w: the process lacks %s", unix.EPERM, strings.Join(missing, ", "))
-	}
-	return nil
+	return rights.Program(needed...)
 }
 
 // forbidden is for EPERM although privileged found nothing missing.
 const forbidden = "the process has the capabilities, but something else forbids it (a user namespace, seccomp, kernel lockdown?)"
 
+// programs asks for the ids of the programs on the interface, 0 for none.
+func (d *device) programs() (native, generic uint32, err error) {
+	if native, generic, err = xdpQuery(d.index); err != nil {
+		err = fmt.Errorf("ask for its XDP program: %w", rights.Refused(err, "AF_NETLINK"))
+	}
+	return native, generic, err
+}
+
 // vacant is an error that names the program on the interface, if there is one.
 func (d *device) vacant() error {
-	native, generic, err := xdpQuery(d.index)
+	native, generic, err := d.programs()
 	if err != nil {
-		return fmt.Errorf("ask for its XDP program: %w", err)
+		return err
 	}
 	switch {
 	case native != 0:
@@ -81,10 +71,10 @@ func (d *device) occupied(id uint32, mode, keyword string) error {
 
 // attachedMode asks the kernel where it put our program.
 func (d *device) attachedMode() (Mode, error) {
-	native, generic, err := xdpQuery(d.index)
+	native, generic, err := d.programs()
 	switch {
 	case err != nil:
-		return Auto, fmt.Errorf("ask for its XDP program: %w", err)
+		return Auto, err
 	case native != 0:
 		return Native, nil
 	case generic != 0:

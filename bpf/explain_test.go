@@ -23,8 +23,13 @@ func TestAttachToUnknownInterface(t *testing.T) {
 	for _, name := range []string{"none0", "", "averyveryverylongname"} {
 		_, err := bpf.Attach(name, everything)
 		require.ErrorIs(t, err, syscall.ENODEV)
-		assert.Equal(t, fmt.Sprintf("bpf: attach %s: no such device", name), err.Error())
 	}
+	_, err := bpf.Attach("none0", everything)
+	assert.EqualError(t, err, "bpf: attach none0: no such device: no interface none0 in this network namespace")
+	_, err = bpf.Attach("", everything)
+	assert.EqualError(t, err, `bpf: attach : no such device: "" is no interface name`)
+	assert.ErrorContains(t, bpf.RemoveStale("none0"), "no interface none0 in this network namespace")
+	assert.ErrorContains(t, bpf.WaitLink(t.Context(), "none0"), "no interface none0 in this network namespace")
 }
 
 func TestAttachReplacesNobody(t *testing.T) {
@@ -158,7 +163,35 @@ func TestAttachNamesTheCapabilities(t *testing.T) {
 			continue
 		}
 		require.ErrorIs(t, err, syscall.EPERM)
-		assert.Equal(t, "bpf: attach "+a+": operation not permitted: the process lacks "+c.lacks, err.Error())
+		text, _, _ := strings.Cut(err.Error(), ";")
+		assert.Equal(t, "bpf: attach "+a+": operation not permitted: the process lacks "+c.lacks, text)
+	}
+}
+
+// TestMissingRightsComeAtOnce: what the sockets will want is in the error of Attach.
+func TestMissingRightsComeAtOnce(t *testing.T) {
+	a, _ := testns.Veth{}.Make(t)
+	var err error
+	without(t, func() { _, err = bpf.Attach(a, udpPorts(53)) },
+		unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN, unix.CAP_NET_RAW, unix.CAP_IPC_LOCK)
+	require.ErrorIs(t, err, syscall.EPERM)
+	for _, name := range []string{"CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON", "CAP_NET_RAW", "CAP_IPC_LOCK"} {
+		assert.ErrorContains(t, err, name)
+	}
+	without(t, func() { _, err = bpf.Attach(a, udpPorts(53)) }, unix.CAP_NET_ADMIN)
+	assert.EqualError(t, err, "bpf: attach "+a+": operation not permitted: the process lacks CAP_NET_ADMIN")
+}
+
+func TestRefusedSocketsAreNamed(t *testing.T) {
+	testns.Kernel(t)
+	for family, name := range map[int]string{unix.AF_NETLINK: "AF_NETLINK", unix.AF_INET: "AF_INET"} {
+		command := exec.Command("/proc/self/exe")
+		command.Env = append(os.Environ(), helperInterface+"=lo", fmt.Sprintf("%s=%d", helperRefused, family))
+		output, err := command.CombinedOutput()
+		require.Error(t, err)
+		assert.Contains(t, string(output), "bpf: attach lo: ")
+		assert.Contains(t, string(output), "address family not supported by protocol: something refuses this process "+name+" sockets")
+		assert.Contains(t, string(output), "RestrictAddressFamilies= must name "+name)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 	"unsafe"
@@ -193,7 +194,15 @@ func mapSlots(t *testing.T, fd int) uint32 {
 // helperInterface makes the test binary a program that attaches and waits.
 const helperInterface = "XSK_BPF_TEST_HELPER"
 
+// helperRefused is the number of a family of sockets that the helper does without.
+const helperRefused = "XSK_BPF_TEST_REFUSED"
+
 func helper(ifname string) {
+	if family, err := strconv.Atoi(os.Getenv(helperRefused)); err == nil {
+		if err = testns.RefuseSockets(family); err != nil {
+			fmt.Println(err)
+		}
+	}
 	if _, err := bpf.Attach(ifname, everything); err != nil {
 		fmt.Println(err)
 		os.Exit(1)

@@ -41,9 +41,9 @@ func removeStale(ifname string) error {
 		return err
 	}
 	defer d.close()
-	native, generic, err := xdpQuery(d.index)
+	native, generic, err := d.programs()
 	if err != nil {
-		return fmt.Errorf("ask for its XDP program: %w", err)
+		return err
 	}
 	id, mode := native, Native
 	if id == 0 {

@@ -3,6 +3,7 @@ package bpf_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -71,4 +72,20 @@ func TestMatchedPacketsReachTheirSocket(t *testing.T) {
 			assert.Equal(t, want, got)
 		})
 	}
+}
+
+// TestAttachPutsTheLibbpfLoggerBack, although libbpfgo sets one of its own. libbpf has
+// something to say of libxdp's objects.
+func TestAttachPutsTheLibbpfLoggerBack(t *testing.T) {
+	a, b := testns.Veth{}.Make(t)
+	var lines atomic.Int32
+	require.NoError(t, xsk.SetLibbpfLogger(func(xsk.LogLevel, string) { lines.Add(1) }))
+	defer func() { require.NoError(t, xsk.SetLibbpfLogger(nil)) }()
+	p := attach(t, a, everything)
+	require.NoError(t, p.Update(bpf.Filter{None: true}))
+	assert.Zero(t, lines.Load(), "that is ours")
+	q, err := xsk.Open(b, 0, &xsk.Config{LibxdpProgram: true})
+	require.NoError(t, err)
+	defer q.Close()
+	assert.NotZero(t, lines.Load())
 }

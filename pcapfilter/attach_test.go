@@ -187,6 +187,7 @@ func TestAttachSaysWhatIsWrong(t *testing.T) {
 		return err
 	}
 	require.ErrorIs(t, attempt("none0", bpf.Auto), syscall.ENODEV)
+	assert.EqualError(t, attempt("none0", bpf.Auto), "pcapfilter: attach none0: no such device: no interface none0 in this network namespace")
 	require.ErrorIs(t, attempt(near, 9), syscall.EINVAL)
 	err := attempt("lo", bpf.Native)
 	require.ErrorIs(t, err, syscall.EOPNOTSUPP)
@@ -333,7 +334,15 @@ func TestWaitLinkWaitsForTheCarrier(t *testing.T) {
 // helperInterface makes the test binary a program that attaches and waits.
 const helperInterface = "XSK_PCAPFILTER_TEST_HELPER"
 
+// helperRefused has the helper do without AF_NETLINK.
+const helperRefused = "XSK_PCAPFILTER_TEST_REFUSED"
+
 func helper(ifname string) {
+	if os.Getenv(helperRefused) != "" {
+		if err := testns.RefuseSockets(unix.AF_NETLINK); err != nil {
+			fmt.Println(err)
+		}
+	}
 	if _, err := pcapfilter.Attach(ifname, pcapfilter.Options{Filter: "udp port 53"}); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -346,11 +355,13 @@ func TestAttachNamesTheCapabilities(t *testing.T) {
 	near, _ := testns.Veth{}.Make(t)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	for capabilities, enough := range map[string]bool{
-		"+net_admin,+bpf,+perfmon": true,
-		"+net_admin,+bpf":          false,
-		"+net_admin,+perfmon":      false,
-		"+bpf,+perfmon":            false,
+	for capabilities, lacks := range map[string]string{
+		"+net_admin,+bpf,+perfmon": "",
+		"+net_admin,+bpf":          "CAP_PERFMON; its AF_XDP sockets will need CAP_NET_RAW, too",
+		"+net_admin,+perfmon":      "CAP_BPF;",
+		"+bpf,+perfmon":            "CAP_NET_ADMIN;",
+		"+net_raw,+ipc_lock,+kill": "CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON\n",
+		"+bpf,+net_raw,+ipc_lock":  "CAP_NET_ADMIN, CAP_PERFMON\n",
 	} {
 		cmd := exec.Command("setpriv", "--bounding-set", "-all,"+capabilities, "--inh-caps", "-all", self)
 		cmd.Env = append(os.Environ(), helperInterface+"="+near)
@@ -361,13 +372,22 @@ func TestAttachNamesTheCapabilities(t *testing.T) {
 		require.NoError(t, err)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if enough {
+		if lacks == "" {
 			assert.Equal(t, "attached\n", line, capabilities)
 		} else {
-			assert.Contains(t, line, "operation not permitted: it takes CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON", capabilities)
+			assert.Contains(t, line, "operation not permitted: the process lacks "+lacks, capabilities)
 		}
 		require.Eventually(t, func() bool { return attached(t, near) == "" }, patience, 10*time.Millisecond)
 	}
+}
+
+func TestRefusedNetlinkIsNamed(t *testing.T) {
+	testns.Kernel(t)
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), helperInterface+"=lo", helperRefused+"=1")
+	output, err := command.CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(output), "RestrictAddressFamilies= must name AF_NETLINK")
 }
 
 func TestKilledProcessLeavesNothing(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // A device is an interface as rtnetlink tells of it.
@@ -23,7 +24,7 @@ type device struct {
 func findDevice(fits func(*device) bool) (*device, error) {
 	table, err := syscall.NetlinkRIB(unix.RTM_GETLINK, unix.AF_UNSPEC)
 	if err != nil {
-		return nil, err
+		return nil, rights.Refused(err, "AF_NETLINK")
 	}
 	messages, err := syscall.ParseNetlinkMessage(table)
 	if err != nil {
@@ -40,7 +41,11 @@ func findDevice(fits func(*device) bool) (*device, error) {
 }
 
 func deviceNamed(name string) (*device, error) {
-	return findDevice(func(d *device) bool { return d.name == name })
+	d, err := findDevice(func(d *device) bool { return d.name == name })
+	if err == unix.ENODEV {
+		err = fmt.Errorf("%w: no interface %s in this network namespace", err, name)
+	}
+	return d, err
 }
 
 func deviceAt(index int) (*device, error) {

@@ -7,6 +7,8 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // programName is what bpftool shows.
@@ -54,10 +56,13 @@ func (f Filter) loadProgram(classic []bpf.Instruction, xsks *ebpf.Map, miss int,
 	return prog, nil
 }
 
-// explainLoad names the capabilities: without CAP_PERFMON the verifier answers
-// EACCES, and means an instruction.
+// explainLoad names the capabilities that are lacking: without CAP_PERFMON the verifier
+// answers EACCES, and means an instruction.
 func explainLoad(step string, err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		if lacking := rights.Program(unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON); lacking != nil {
+			return fmt.Errorf("%s: %w", step, lacking)
+		}
 		return fmt.Errorf("%s: %w: it takes CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (%w)", step, unix.EPERM, err)
 	}
 	return fmt.Errorf("%s: %w", step, err)
