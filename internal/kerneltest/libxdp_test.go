@@ -21,7 +21,7 @@ func served(t testing.TB, ifname string, queue int, m mode) *port {
 	if !assert.NoError(t, err) {
 		return nil
 	}
-	return &port{s, u}
+	return &port{Socket: s, umem: u}
 }
 
 func (p *port) shut(t testing.TB) {

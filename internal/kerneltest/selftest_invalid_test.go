@@ -27,36 +27,6 @@ func bad(addr xsk.Addr, length int) parcel {
 	return p
 }
 
-// SEND_RECEIVE_UNALIGNED: packets anywhere, every other one across two pages.
-func sendReceiveUnaligned(t *testing.T, m mode) {
-	for _, size := range []int{2048, 2050, 3000, 4001, 4096} {
-		w := wire{umem: unaligned(size)}
-		tx, rx := w.lay(t, m)
-		var all []parcel
-		for i := range 512 {
-			page := xsk.Addr(4096 * (1 + i%250))
-			if i%2 == 0 {
-				all = append(all, one(page-32, 64))
-			} else {
-				all = append(all, one(page+33, 64))
-			}
-		}
-		exchange(t, tx, rx, 64, all)
-
-		// What is received goes out again by the address that it came with, offset
-		// and all, and comes back by it.
-		require.NoError(t, tx.UpdateXSKMap(w.attach(t, w.from, m)))
-		tx.post(t)
-		tx.write(7, all[0])
-		tx.transmit(t, all[:1])
-		descs := make([]xsk.Desc, 1)
-		within(t, patience, func() bool { return rx.Rx.Consume(descs) == 1 })
-		require.NotZero(t, descs[0].Addr.Offset())
-		rx.transmit(t, []parcel{{descs: descs}})
-		require.Equal(t, 7, number(tx.receive(t, 1)[0]))
-	}
-}
-
 // *_INV_DESC*: descriptors that the kernel must refuse, among good ones, which
 // arrive all the same.
 func invalidDescs(c xsk.UmemConfig) func(*testing.T, mode) {
