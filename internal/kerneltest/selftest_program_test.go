@@ -174,7 +174,7 @@ func (r resize) check(t *testing.T, on *scenario, k int, b []byte) {
 		want.refused, want.why, delta = k+1, syscall.EOPNOTSUPP, 0
 	}
 	require.Equal(t, want, said)
-	require.Len(t, b, r.length+delta)
+	require.Equal(t, r.length+delta, len(b), "bytes")
 	require.Equal(t, k, number(b[:min(r.length, len(b))]))
 	if delta > 0 {
 		require.Equal(t, make([]byte, delta), b[r.length:])
