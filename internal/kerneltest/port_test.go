@@ -17,7 +17,8 @@ import (
 // in the kernel's suite.
 type port struct {
 	*xsk.Socket
-	umem *xsk.Umem
+	umem  *xsk.Umem
+	shift xsk.Addr // of what is posted, from where frames begin
 }
 
 // A wire is what a scenario needs: a port that sends and one that receives, on
@@ -28,16 +29,24 @@ type wire struct {
 	mtu     int
 	program string // of scenario.bpf.c; "" redirects everything
 	delta   int32
+	shift   xsk.Addr
 
-	from, to string // the interfaces, once it is laid
+	from, to string    // the interfaces, once it is laid
+	scenario *scenario // the program, if it is one of those
 }
 
 // lay makes the pair and the ports, the receiver's ready to receive.
 func (w *wire) lay(t testing.TB, m mode) (tx, rx *port) {
 	t.Helper()
+	return w.layOn(t, m, w.umem)
+}
+
+// layOn is lay, with a receiver on memory that u describes.
+func (w *wire) layOn(t testing.TB, m mode, u xsk.UmemConfig) (tx, rx *port) {
+	t.Helper()
 	w.from, w.to = testns.Veth{MTU: w.mtu}.Make(t)
 	xsks := w.attach(t, w.to, m)
-	rx, tx = w.port(t, w.to, w.rx), w.port(t, w.from, w.tx)
+	rx, tx = w.portOn(t, w.to, w.rx, u), w.port(t, w.from, w.tx)
 	require.NoError(t, rx.UpdateXSKMap(xsks))
 	rx.post(t)
 	return tx, rx
@@ -48,20 +57,26 @@ func (w *wire) attach(t testing.TB, ifname string, m mode) xsk.XSKMap {
 	if w.program == "" {
 		return attach(t, ifname, m)
 	}
-	return attachScenario(t, w.program, ifname, m, w.delta)
+	w.scenario = attachScenario(t, w.program, ifname, m, w.delta)
+	return w.scenario
 }
 
 // port opens one on the interface, with nothing posted.
 func (w *wire) port(t testing.TB, ifname string, c xsk.SocketConfig) *port {
 	t.Helper()
-	u, err := xsk.NewUmem(&w.umem)
+	return w.portOn(t, ifname, c, w.umem)
+}
+
+func (w *wire) portOn(t testing.TB, ifname string, c xsk.SocketConfig, on xsk.UmemConfig) *port {
+	t.Helper()
+	u, err := xsk.NewUmem(&on)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, u.Close()) })
 	c.InhibitProgLoad = true
 	s, err := xsk.NewSocket(ifname, 0, u, &c)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, s.Close()) })
-	return &port{s, u}
+	return &port{s, u, w.shift}
 }
 
 // at is where frame i begins.
@@ -71,9 +86,13 @@ func (p *port) at(i int) xsk.Addr { return xsk.Addr(i * p.umem.FrameSize()) }
 // half is to send from.
 func (p *port) post(t testing.TB) {
 	t.Helper()
-	addrs := make([]xsk.Addr, min(p.umem.Frames()/2, p.umem.Config().FillSize))
+	n := p.umem.Frames() / 2
+	if p.shift > 0 {
+		n-- // the last one would end outside
+	}
+	addrs := make([]xsk.Addr, min(n, p.umem.Config().FillSize))
 	for i := range addrs {
-		addrs[i] = p.at(p.umem.Frames()/2 + i)
+		addrs[i] = p.at(p.umem.Frames()/2+i) + p.shift
 	}
 	require.Equal(t, len(addrs), p.Fill.Produce(addrs))
 }
@@ -153,7 +172,7 @@ func (p *port) transmit(t testing.TB, parcels []parcel) {
 }
 
 // receive takes n packets in order of arrival and posts their frames again. Each
-// must begin where the kernel puts one: behind the headroom of a frame of ours.
+// must begin where the kernel puts one: behind the headroom of what was posted.
 func (p *port) receive(t testing.TB, n int) (packets [][]byte) {
 	t.Helper()
 	c := p.umem.Config()
@@ -171,7 +190,7 @@ func (p *port) receive(t testing.TB, n int) (packets [][]byte) {
 			} else {
 				start -= room
 			}
-			require.Zero(t, start%uint64(c.FrameSize), "%#x", uint64(d.Addr))
+			require.EqualValues(t, p.shift, start%uint64(c.FrameSize), "%#x", uint64(d.Addr))
 			packet = append(packet, p.umem.Bytes(d)...)
 			if posted = append(posted, d.Addr.Base()); d.Options&xsk.PktContd == 0 {
 				packets, packet = append(packets, packet), nil

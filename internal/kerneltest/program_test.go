@@ -1,10 +1,12 @@
 package kerneltest
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/aquasecurity/libbpfgo"
 	"github.com/stretchr/testify/assert"
@@ -61,9 +63,30 @@ func foreign(t testing.TB, ifname, name string, verdict uint64, m mode) {
 	testns.AttachXDP(t, ifname, name, uint32(m.xdp), 0xb7|verdict<<32, 0x95) // r0 = verdict; exit
 }
 
-// attachScenario attaches a program of scenario.bpf.c until t ends, and returns
-// the map that it redirects through. delta is what "tail" adds to a packet.
-func attachScenario(t testing.TB, program, ifname string, m mode, delta int32) xsk.XSKMap {
+// A scenario is a program of scenario.bpf.c on an interface.
+type scenario struct {
+	*libbpfgo.BPFMap // that it redirects through
+	data             *libbpfgo.BPFMap
+}
+
+// A state is what the program says: struct state there.
+type state struct {
+	seen, refused int
+	why           syscall.Errno
+}
+
+func (s *scenario) state(t testing.TB) state {
+	t.Helper()
+	var key uint32
+	b, err := s.data.GetValue(unsafe.Pointer(&key))
+	require.NoError(t, err)
+	word := func(i int) uint32 { return binary.NativeEndian.Uint32(b[4*i:]) }
+	return state{int(word(0)), int(word(1)), syscall.Errno(-int32(word(2)))}
+}
+
+// attachScenario attaches a program of scenario.bpf.c until t ends. delta is what
+// "tail" adds to a packet.
+func attachScenario(t testing.TB, program, ifname string, m mode, delta int32) *scenario {
 	t.Helper()
 	if m.bpf == bpf.Generic && strings.HasSuffix(program, "_frags") {
 		testns.NeedGenericFrags(t)
@@ -71,10 +94,12 @@ func attachScenario(t testing.TB, program, ifname string, m mode, delta int32) x
 	module, err := libbpfgo.NewModuleFromFileArgs(libbpfgo.NewModuleArgs{BPFObjPath: "scenario.bpf.o", SkipMemlockBump: true})
 	require.NoError(t, err)
 	t.Cleanup(module.Close)
-	for _, name := range []string{"half", "mac", "tail", "half_frags", "mac_frags", "tail_frags"} {
-		prog, err := module.GetProgram(name)
-		require.NoError(t, err)
-		require.NoError(t, prog.SetAutoload(name == program))
+	for _, name := range []string{"half", "mac", "tail", "meta"} {
+		for _, name := range []string{name, name + "_frags"} {
+			prog, err := module.GetProgram(name)
+			require.NoError(t, err)
+			require.NoError(t, prog.SetAutoload(name == program))
+		}
 	}
 	require.NoError(t, module.InitGlobalVariable("delta", delta))
 	require.NoError(t, module.BPFLoadObject())
@@ -83,5 +108,7 @@ func attachScenario(t testing.TB, program, ifname string, m mode, delta int32) x
 	testns.LinkXDP(t, ifname, prog.FileDescriptor(), uint32(m.xdp))
 	xsks, err := module.GetMap("xsks_map")
 	require.NoError(t, err)
-	return xsks
+	data, err := module.GetMap(".bss")
+	require.NoError(t, err)
+	return &scenario{xsks, data}
 }

@@ -23,7 +23,12 @@ struct {
 /* What adjust_tail adds to a packet's end; set before the program is loaded. */
 const volatile __s32 delta;
 
-__u32 seen;
+/* What the tests read. */
+struct {
+	__u32 seen;    /* packets */
+	__u32 refused; /* of them the kernel would not change */
+	__s32 why;     /* the last of those, as the kernel said it */
+} state;
 
 static __always_inline int to_socket(__u32 key)
 {
@@ -34,7 +39,7 @@ static __always_inline int to_socket(__u32 key)
 static __always_inline int drop_half(struct xdp_md *ctx)
 {
 	(void)ctx;
-	return seen++ & 1 ? XDP_DROP : to_socket(0);
+	return state.seen++ & 1 ? XDP_DROP : to_socket(0);
 }
 
 static __always_inline int by_mac(struct xdp_md *ctx)
@@ -48,7 +53,27 @@ static __always_inline int by_mac(struct xdp_md *ctx)
 
 static __always_inline int adjust_tail(struct xdp_md *ctx)
 {
-	bpf_xdp_adjust_tail(ctx, delta); /* or not: the length tells */
+	int err = bpf_xdp_adjust_tail(ctx, delta);
+
+	state.seen++;
+	if (err) {
+		state.refused++;
+		state.why = err;
+	}
+	return to_socket(0);
+}
+
+/* The packet's number stands before it. */
+static __always_inline int put_meta(struct xdp_md *ctx)
+{
+	__u32 *meta;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta)))
+		return XDP_DROP;
+	meta = (void *)(long)ctx->data_meta;
+	if ((void *)(meta + 1) > (void *)(long)ctx->data)
+		return XDP_DROP;
+	*meta = state.seen++;
 	return to_socket(0);
 }
 
@@ -86,6 +111,18 @@ SEC("xdp.frags")
 int tail_frags(struct xdp_md *ctx)
 {
 	return adjust_tail(ctx);
+}
+
+SEC("xdp")
+int meta(struct xdp_md *ctx)
+{
+	return put_meta(ctx);
+}
+
+SEC("xdp.frags")
+int meta_frags(struct xdp_md *ctx)
+{
+	return put_meta(ctx);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,13 +1,105 @@
 package kerneltest
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
 )
+
+// SEND_RECEIVE_UNALIGNED: packets anywhere, every other one across two pages, into
+// frames that begin anywhere, on memory of small and of huge pages, where there are some.
+func sendReceiveUnaligned(t *testing.T, m mode) {
+	for _, size := range []int{2048, 2050, 3000, 4001, 4096} {
+		for _, shift := range []int{0, 1, 77, size / 2} { // of what is posted
+			exchangeUnaligned(t, m, unaligned(size), shift)
+		}
+	}
+	for _, size := range []int{3000, 4096} {
+		c := unaligned(size)
+		c.HugePages = true // of those that are set aside, as in the kernel's suite
+		exchangeUnaligned(t, m, c, 77)
+		c = unaligned(size)
+		c.Area = transparent(t, c.Frames*size)
+		exchangeUnaligned(t, m, c, 77)
+	}
+}
+
+func exchangeUnaligned(t *testing.T, m mode, c xsk.UmemConfig, shift int) {
+	t.Helper()
+	w := wire{umem: c, shift: xsk.Addr(shift)}
+	if c.Area != nil { // the sender has memory of its own
+		w.umem.Area = nil
+	}
+	tx, rx := w.layOn(t, m, c)
+	if c.HugePages {
+		t.Logf("huge pages that are set aside: %t", rx.umem.HugePages())
+	}
+	var all []parcel
+	for i := range 512 {
+		page := xsk.Addr(4096 * (1 + i%250))
+		if i%2 == 0 {
+			all = append(all, one(page-32, 64))
+		} else {
+			all = append(all, one(page+33, 64))
+		}
+	}
+	exchange(t, tx, rx, 64, all)
+
+	// What is received goes out again by the address that it came with, offset and
+	// all, and comes back by it.
+	require.NoError(t, tx.UpdateXSKMap(w.attach(t, w.from, m)))
+	tx.post(t)
+	tx.write(7, all[0])
+	tx.transmit(t, all[:1])
+	descs := make([]xsk.Desc, 1)
+	within(t, patience, func() bool { return rx.Rx.Consume(descs) == 1 })
+	require.NotZero(t, descs[0].Addr.Offset())
+	rx.transmit(t, []parcel{{descs: descs}})
+	require.Equal(t, 7, number(tx.receive(t, 1)[0]))
+}
+
+// transparent maps memory that the kernel is asked to make of huge pages, and says of
+// how many bytes it did. Where it never does, that is nothing.
+func transparent(t *testing.T, size int) []byte {
+	t.Helper()
+	const huge = 2 << 20
+	all, err := unix.Mmap(-1, 0, size+2*huge, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, unix.Munmap(all)) })
+	start := int(-uintptrOf(all) % huge)
+	area := all[start : start+(size+huge-1)/huge*huge]
+	if err := unix.Madvise(area, unix.MADV_HUGEPAGE); err != nil {
+		t.Logf("transparent huge pages: %v", err)
+	}
+	clear(area)
+	t.Logf("transparent huge pages: %d bytes of %d", hugeBytes(t, uintptrOf(area)), size)
+	return area[:size:size]
+}
+
+// hugeBytes is what of the mapping with that address is huge pages.
+func hugeBytes(t *testing.T, address uintptr) int {
+	t.Helper()
+	content, err := os.ReadFile("/proc/self/smaps")
+	require.NoError(t, err)
+	inside := false
+	for line := range strings.Lines(string(content)) {
+		var first, last uintptr
+		var kib int
+		if n, _ := fmt.Sscanf(line, "%x-%x ", &first, &last); n == 2 {
+			inside = first <= address && address < last
+		} else if n, _ := fmt.Sscanf(line, "AnonHugePages: %d kB", &kib); n == 1 && inside {
+			return kib << 10
+		}
+	}
+	return 0
+}
 
 // queueUnaligned is SEND_RECEIVE_UNALIGNED through Queues: frames of many sizes,
 // with and without headroom, received, kept, prepended to, and sent on.

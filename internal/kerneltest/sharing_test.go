@@ -60,7 +60,7 @@ func TestSharersAreClosedInEveryOrder(t *testing.T) {
 		require.NotSame(t, all[0].Fill, all[3].Fill)
 		for k, i := range order {
 			for _, j := range order[k:] {
-				p := &port{all[j], u}
+				p := &port{Socket: all[j], umem: u}
 				p.write(j, one(p.at(j), 60))
 				p.transmit(t, []parcel{one(p.at(j), 60)})
 				require.Equal(t, 1, p.Fill.Produce([]xsk.Addr{p.at(10 + j)}))
