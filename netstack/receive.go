@@ -102,16 +102,20 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 //
 // The headers go into a buffer of their own, for the stack copies the one that holds
 // them again, whole: it looks at them twice at the same time, and each pulls up.
+//
+// Who reads late holds what the stack gets here, and is charged for the bytes in it:
+// a buffer made for a whole run would keep 64 KiB for the one good segment of 1460
+// bytes before a bad one. Such a part is copied once more, and the buffer is for the
+// rest of the run.
 func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Frame) int {
 	left, delivered := run.payload, 0
+	var room *buffer.View // for what is left
 	for at := run.first; at >= 0; {
 		first, head, last := &r.packets[at], r.heads[at], at
-		var payload *buffer.View
-		var b []byte
-		if left > 0 {
-			payload = buffer.NewViewSize(left)
-			b = payload.AsSlice()
+		if room == nil && left > 0 {
+			room = buffer.NewViewSize(left)
 		}
+		b := room.AsSlice()
 		length, count := 0, 0
 		for ; at >= 0; at = r.joiner.next[at] {
 			p := &r.packets[at]
@@ -125,10 +129,6 @@ func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Fr
 			length, last = length+n, at
 			count++
 		}
-		if payload != nil && length == 0 {
-			payload.Release()
-			payload = nil
-		}
 		if count == 0 {
 			continue
 		}
@@ -139,12 +139,20 @@ func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Fr
 			joined(h, length, first, r.heads[last][r.packets[last].l4:])
 		}
 		whole := buffer.MakeWithView(headers)
-		if payload != nil {
-			payload.CapLength(length)
-			_ = whole.Append(payload)
+		switch {
+		case length == 0:
+		case 2*length < room.Capacity():
+			_ = whole.Append(buffer.NewViewWithData(b[:length]))
+		default:
+			room.CapLength(length)
+			_ = whole.Append(room)
+			room = nil
 		}
 		r.e.give(to, whole, first, count > 1)
 		delivered++
+	}
+	if room != nil {
+		room.Release()
 	}
 	return delivered
 }
