@@ -3,6 +3,8 @@ package netstack_test
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -43,6 +45,8 @@ func newRaw(t *testing.T, p *testns.Peer) *raw {
 	require.NoError(t, unix.SetsockoptTimeval(r.in, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 200_000}))
 	return r
 }
+
+func (w *wire) writeFrame(frame []byte) (int, error) { return unix.Write(w.fd, frame) }
 
 func htons(v uint16) uint16 { return v<<8 | v>>8 }
 
@@ -88,7 +92,43 @@ func (r *raw) frame(b []byte, s *segment) []byte {
 	return append(append(b, ip...), s.payload...)
 }
 
-const protoTCP = 6
+const protoTCP, protoICMPv6 = 6, 58
+
+// ip makes an IPv4 packet of payload.
+func (r *raw) ip(b []byte, src [4]byte, protocol uint8, offset uint16, more bool, payload []byte) []byte {
+	b = append(append(b[:0], r.head...), 8, 0)
+	ip := header.IPv4(append(b, make([]byte, header.IPv4MinimumSize)...)[len(b):])
+	flags := uint8(0)
+	if more {
+		flags = header.IPv4FlagMoreFragments
+	}
+	ip.Encode(&header.IPv4Fields{
+		TotalLength: uint16(header.IPv4MinimumSize + len(payload)), ID: uint16(rand.Uint32()), TTL: 64, Protocol: protocol,
+		Flags: flags, FragmentOffset: offset, SrcAddr: tcpip.AddrFrom4(src), DstAddr: tcpip.AddrFrom4(r.ours),
+	})
+	ip.SetChecksum(^ip.CalculateChecksum())
+	return append(append(b, ip...), payload...)
+}
+
+// frame6 makes an IPv6 packet from somebody in our network, with the checksum of TCP
+// or ICMPv6.
+func (r *raw) frame6(b []byte, protocol tcpip.TransportProtocolNumber, payload []byte) []byte {
+	var src [16]byte
+	copy(src[:], net.ParseIP(peer6))
+	binary.BigEndian.PutUint64(src[8:], rand.Uint64())
+	from, to := tcpip.AddrFrom16(src), tcpip.AddrFrom16([16]byte(net.ParseIP(ours6)))
+	b = append(append(b[:0], r.head...), 0x86, 0xdd)
+	ip := header.IPv6(append(b, make([]byte, header.IPv6MinimumSize)...)[len(b):])
+	ip.Encode(&header.IPv6Fields{
+		PayloadLength: uint16(len(payload)), TransportProtocol: protocol, HopLimit: 255, SrcAddr: from, DstAddr: to,
+	})
+	b = append(append(b, ip...), payload...)
+	l4 := b[len(b)-len(payload):]
+	at := map[tcpip.TransportProtocolNumber]int{protoTCP: header.TCPChecksumOffset, protoICMPv6: 2}[protocol]
+	sum := checksum.Checksum(l4, header.PseudoHeaderChecksum(protocol, from, to, uint16(len(l4))))
+	binary.BigEndian.PutUint16(l4[at:], ^sum)
+	return b
+}
 
 func (r *raw) send(s *segment) {
 	r.t.Helper()

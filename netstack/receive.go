@@ -70,6 +70,10 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 		c.rxUnwanted.Add(uint64(len(frames)))
 		return 0
 	}
+	// A buffer takes what comes as long as it is not full: while memory is short, that
+	// must not be 64 KiB for each connection.
+	host := r.e.host.Load()
+	join := !r.e.options.NoGRO && (host == nil || host.ledger.share.Load() == 0)
 	r.joiner.reset()
 	n := 0
 	for i := range frames {
@@ -83,7 +87,7 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 			continue
 		}
 		r.heads[n], r.from[n] = f.Data, int16(i)
-		if r.e.options.NoGRO {
+		if !join {
 			r.packets[n].tcp = false
 		}
 		r.joiner.add(n, r.heads, r.packets)
@@ -108,6 +112,10 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 // bytes before a bad one. Such a part is copied once more, and the buffer is for the
 // rest of the run.
 func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Frame) int {
+	host := r.e.host.Load()
+	if host != nil && !host.door.admits(&r.packets[run.first], r.heads[run.first]) {
+		return 0
+	}
 	left, delivered := run.payload, 0
 	var room *buffer.View // for what is left
 	for at := run.first; at >= 0; {
@@ -150,6 +158,9 @@ func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Fr
 		}
 		r.e.give(to, whole, first, count > 1)
 		delivered++
+		if host != nil && length > 0 && first.l4proto == protoTCP {
+			host.ledger.note(length + segmentOverhead)
+		}
 	}
 	if room != nil {
 		room.Release()

@@ -1,0 +1,276 @@
+package netstack_test
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/testns"
+	"github.com/go-xsk/xsk/netstack"
+)
+
+// limited opens a Host with bounds.
+func limited(t *testing.T, p *testns.Peer, o netstack.Options) *netstack.Host {
+	t.Helper()
+	return open(t, p.Near, &netstack.Config{Addresses: prefixes(ours4, ours6), Mode: bpf.Native, Options: o})
+}
+
+// accepted is a connection of n that is accepted.
+func accepted(t *testing.T, l net.Listener, n int) (conns []net.Conn) {
+	t.Helper()
+	for range n {
+		conn, err := l.Accept()
+		require.NoError(t, err)
+		conns = append(conns, conn)
+	}
+	return conns
+}
+
+func closeAll(conns []net.Conn) {
+	for _, c := range conns {
+		c.Close()
+	}
+}
+
+func TestBoundsBelowZeroAreRefused(t *testing.T) {
+	testns.Kernel(t)
+	p := makePeer(t)
+	for name, o := range map[string]netstack.Options{
+		"MaxConnections": {MaxConnections: -1}, "MaxClosing": {MaxClosing: -1}, "Backlog": {Backlog: -1},
+		"TCPMemory": {TCPMemory: -1}, "MaxStrangers": {MaxStrangers: -1}, "UDPBuffer": {UDPBuffer: -1},
+	} {
+		_, err := netstack.Open(soon(t), p.Near, &netstack.Config{Addresses: prefixes(ours4), Options: o})
+		assert.ErrorIs(t, err, syscall.EINVAL)
+		assert.ErrorContains(t, err, name)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	testns.Kernel(t)
+	const most = 20
+	p := makePeer(t)
+	h := limited(t, p, netstack.Options{MaxConnections: most})
+	l, err := h.Listen("tcp", ":80")
+	require.NoError(t, err)
+	defer l.Close()
+	dial := fromPeer(p)
+	var far []net.Conn
+	for range most {
+		conn, err := dial("tcp", ours4+":80")
+		require.NoError(t, err)
+		far = append(far, conn)
+	}
+	near := accepted(t, l, most)
+	require.Zero(t, h.Endpoint().Stats().ConnsRefused)
+	one := make(chan net.Conn)
+	go func() {
+		conn, err := dial("tcp", ours4+":80")
+		assert.NoError(t, err)
+		one <- conn
+	}()
+	assert.Eventually(t, func() bool { return h.Endpoint().Stats().ConnsRefused > 0 }, 10*time.Second, time.Millisecond)
+	assert.Contains(t, h.Endpoint().Stats().String(), "connections refused: there were Options.MaxConnections")
+	select {
+	case <-one:
+		t.Error("one more got in")
+	case <-time.After(300 * time.Millisecond):
+	}
+	far[0].Close()
+	_, err = io.Copy(io.Discard, near[0])
+	require.NoError(t, err)
+	near[0].Close()
+	far[0] = <-one // by the SYN that is sent again
+	closeAll(append(far, near...))
+}
+
+func TestClosingConnectionsAreBounded(t *testing.T) {
+	testns.Kernel(t)
+	const most = 100
+	p := makePeer(t)
+	h := limited(t, p, netstack.Options{MaxClosing: most})
+	l, err := h.Listen("tcp", ":80")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close() // first: TIME-WAIT is here
+		}
+	}()
+	dial := fromPeer(p)
+	for range 4 * most {
+		conn, err := dial("tcp", ours4+":80")
+		require.NoError(t, err)
+		_, _ = io.Copy(io.Discard, conn)
+		conn.Close()
+	}
+	left := h.Stack.Stats().TCP.CurrentConnected.Value()
+	assert.LessOrEqual(t, left, uint64(2*most))
+	assert.GreaterOrEqual(t, left, uint64(most/2), "the youngest stay")
+	assert.NotZero(t, h.Endpoint().Stats().ClosingEnded)
+	assert.Contains(t, h.Endpoint().Stats().String(), "Options.MaxClosing")
+}
+
+// Half-open connections are as many as the backlog; for more there are cookies, by
+// which a real peer gets in. Who waits for Accept beyond it does not.
+func TestHalfOpenConnectionsAreBounded(t *testing.T) {
+	testns.Kernel(t)
+	const backlog = 50
+	p := makePeer(t)
+	h := limited(t, p, netstack.Options{Backlog: backlog})
+	l, err := h.Listen("tcp", ":80")
+	require.NoError(t, err)
+	defer l.Close()
+	r := newRaw(t, p)
+	r.arp(host(0))
+	for i := range 4 * backlog {
+		r.send(&segment{src: host(0), sport: uint16(1024 + i), dport: 80, seq: 1, flags: header.TCPFlagSyn, window: 1000})
+	}
+	stats := h.Endpoint().Stats
+	require.Eventually(t, func() bool { return stats().SynCookies >= 2*backlog }, 10*time.Second, 10*time.Millisecond)
+	conns := r.connect(backlog+20, 80)[:backlog]
+	require.NotEmpty(t, conns)
+	assert.Eventually(t, func() bool { return stats().SynDropped > 0 }, 10*time.Second, 10*time.Millisecond, "no room for the rest")
+	closeAll(accepted(t, l, backlog))
+}
+
+// What a connection holds is what it is charged for, twice at most, also if every
+// second segment is bad.
+func TestBadSegmentsHoldWhatTheyAreChargedFor(t *testing.T) {
+	testns.Kernel(t)
+	require.True(t, netstack.ChargedKnown(), "gVisor keeps its numbers elsewhere: see ledger.go")
+	conns := 20
+	if full() {
+		conns = 100
+	}
+	const segments, size = 320, 1460
+	p := makePeer(t)
+	h := limited(t, p, netstack.Options{TCPMemory: 1 << 30})
+	l, err := h.Listen("tcp", ":80")
+	require.NoError(t, err)
+	defer l.Close()
+	r := newRaw(t, p)
+	all := r.connect(conns, 80)
+	near := accepted(t, l, conns)
+	defer closeAll(near)
+	before := held()
+	payload := make([]byte, size)
+	for i := range all {
+		c := all[i]
+		c.payload, c.window = payload, 1000
+		for n := range segments {
+			c.bad = n%2 == 1
+			r.send(&c)
+			c.seq += size
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	charged := func() (n int) {
+		for _, c := range near {
+			received, _ := netstack.Charged(c)
+			n += received
+		}
+		return n
+	}
+	// The first is in order, the others wait for what is bad.
+	require.Eventually(t, func() bool { return charged() > conns*segments/2*size/2 }, 10*time.Second, 50*time.Millisecond)
+	grown := held() - before
+	t.Logf("charged %d KiB, held %d KiB: %.2f", charged()>>10, grown>>10, float64(grown)/float64(charged()))
+	assert.Less(t, grown, 2*charged())
+	assert.NotZero(t, h.Endpoint().Stats().RxBad)
+}
+
+// However many connections hold what nobody reads, in order or not, or have sent what
+// nobody acknowledges: together it is not much more than TCPMemory, and a real
+// connection gets through.
+func TestMemoryOfConnectionsIsBounded(t *testing.T) {
+	testns.Kernel(t)
+	const conns, memory = 100, 4 << 20
+	payload := make([]byte, 1460)
+	for name, fill := range map[string]func(r *raw, all []segment, near []net.Conn){
+		"unread": func(r *raw, all []segment, near []net.Conn) {
+			for i := range all {
+				for range 200 {
+					all[i].payload = payload
+					r.send(&all[i])
+					all[i].seq += uint32(len(payload))
+				}
+				time.Sleep(3 * time.Millisecond)
+			}
+		},
+		"out of order": func(r *raw, all []segment, near []net.Conn) {
+			for i := range all {
+				for range 200 {
+					all[i].payload = payload
+					all[i].seq += uint32(len(payload))
+					r.send(&all[i])
+				}
+				time.Sleep(3 * time.Millisecond)
+			}
+		},
+		"single bytes": func(r *raw, all []segment, near []net.Conn) {
+			for i := range all {
+				for range 200 {
+					all[i].payload = payload[:1]
+					all[i].seq += 2
+					r.send(&all[i])
+				}
+				time.Sleep(3 * time.Millisecond)
+			}
+		},
+		"not acknowledged": func(r *raw, all []segment, near []net.Conn) {
+			for _, c := range near {
+				require.NoError(r.t, c.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
+				_, _ = c.Write(make([]byte, 1<<20))
+			}
+		},
+		"closed and not acknowledged": func(r *raw, all []segment, near []net.Conn) {
+			for _, c := range near {
+				require.NoError(r.t, c.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
+				_, _ = c.Write(make([]byte, 256<<10))
+				c.Close()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if netstack.RaceDetector && (name == "not acknowledged" || name == "closed and not acknowledged") {
+				return // what is sent is not known under it
+			}
+			p := makePeer(t)
+			h := limited(t, p, netstack.Options{TCPMemory: memory})
+			l, err := h.Listen("tcp", ":80")
+			require.NoError(t, err)
+			defer l.Close()
+			r := newRaw(t, p)
+			all := r.connect(conns, 80)
+			near := accepted(t, l, conns)
+			defer closeAll(near)
+			before := held()
+			fill(r, all, near)
+			time.Sleep(100 * time.Millisecond)
+			total := 0
+			for _, c := range near {
+				received, sent := netstack.Charged(c)
+				total += received + sent
+			}
+			grown := held() - before
+			t.Logf("%d connections are charged %d KiB, the heap grew by %d KiB; %v", conns, total>>10, grown>>10, h.Endpoint().Stats())
+			assert.NotZero(t, h.Endpoint().Stats().MemoryShort)
+			assert.Less(t, total, 2*memory)
+			assert.Less(t, grown, 4*memory)
+			begun := time.Now()
+			transfer(t, h.Listen, ours4+":81", fromPeer(p), 1<<20, true)
+			t.Logf("transfer %v share %d", time.Since(begun), netstack.Share(h))
+		})
+	}
+}
