@@ -71,6 +71,11 @@ type Options struct {
 	TCPMemory      int // bytes in the buffers of all connections, and at most twice as much for a moment; default 64 MiB
 	MaxStrangers   int // hosts of our networks being asked for their MAC address because they sent something; default 32
 	UDPBuffer      int // bytes that a UDPConn keeps until they are read, and until they are sent; default 2 MiB
+
+	// KeepAlive is how long a connection is silent before the other side is asked if
+	// it is there; default 15 s, as package net's, below 0 never. One that does not
+	// answer nine times, 15 s apart, is gone. TCPConn.SetKeepAliveConfig changes it.
+	KeepAlive time.Duration
 }
 
 // The MTU that IPv6 asks for at least, and the longest IP packet.

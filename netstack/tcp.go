@@ -28,6 +28,7 @@ func newTCPConn(h *Host, ep tcpip.Endpoint, queue *waiter.Queue) *TCPConn {
 	c := &TCPConn{ep: ep}
 	c.socket.init(h, queue)
 	c.local, c.remote = addressesOf(ep, 0, tcpAddr)
+	_ = c.setKeepAlive(h.keepAlive())
 	h.ledger.begin(c)
 	return c
 }
@@ -140,23 +141,6 @@ func (c *TCPConn) RemoteAddr() net.Addr { return c.remote }
 // SetNoDelay says whether to send at once (true, the default) or to gather (Nagle).
 func (c *TCPConn) SetNoDelay(noDelay bool) error {
 	c.ep.SocketOptions().SetDelayOption(!noDelay)
-	return nil
-}
-
-// SetKeepAlive says whether to ask a silent other side if it is there.
-func (c *TCPConn) SetKeepAlive(keepAlive bool) error {
-	c.ep.SocketOptions().SetKeepAlive(keepAlive)
-	return nil
-}
-
-// SetKeepAlivePeriod is how long it may be silent.
-func (c *TCPConn) SetKeepAlivePeriod(d time.Duration) error {
-	idle, interval := tcpip.KeepaliveIdleOption(d), tcpip.KeepaliveIntervalOption(d)
-	for _, o := range []tcpip.SettableSocketOption{&idle, &interval} {
-		if err := c.ep.SetSockOpt(o); err != nil {
-			return c.fail("set", errnoOf(err))
-		}
-	}
 	return nil
 }
 
