@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 )
 
 // Charged is what the stack charges a connection for what its buffers hold.
@@ -16,9 +17,6 @@ func ChargedKnown() bool { return chargedKnown }
 // RaceDetector is on.
 const RaceDetector = raceDetector
 
-// Share is what a connection of h may hold while memory is short.
-func Share(h *Host) int { return int(h.ledger.share.Load()) }
-
 // KeepAlive is what a connection does by now.
 func KeepAlive(conn net.Conn) net.KeepAliveConfig {
 	ep := conn.(*TCPConn).ep
@@ -29,4 +27,17 @@ func KeepAlive(conn net.Conn) net.KeepAliveConfig {
 	return net.KeepAliveConfig{
 		Enable: ep.SocketOptions().GetKeepAlive(), Idle: time.Duration(idle), Interval: time.Duration(interval), Count: count,
 	}
+}
+
+// Queued is what the segments that wait for a listener are charged.
+func Queued(l net.Listener) int {
+	n, _ := charged(l.(*TCPListener).ep)
+	return n
+}
+
+// Hold keeps the stack from looking at what comes for a listener, until it is called.
+func Hold(l net.Listener) (release func()) {
+	ep := l.(*TCPListener).ep.(*tcp.Endpoint)
+	ep.LockUser()
+	return ep.UnlockUser
 }

@@ -19,11 +19,12 @@ import (
 const (
 	floodMemory     = 3 * 256 // MiB
 	floodGoroutines = 3 * 1100
+	floodQueue      = 3 * (4 << 20)
 	floodConnect    = 3 * 3 * time.Second
 )
 
 // serve answers connections of a Host with a byte, and closes them.
-func serve(t *testing.T, h *netstack.Host, address string) {
+func serve(t *testing.T, h *netstack.Host, address string) net.Listener {
 	t.Helper()
 	l, err := h.Listen("tcp", address)
 	require.NoError(t, err)
@@ -40,14 +41,42 @@ func serve(t *testing.T, h *netstack.Host, address string) {
 			}()
 		}
 	}()
+	return l
+}
+
+// serveUDP sends datagrams back.
+func serveUDP(t *testing.T, h *netstack.Host, address string) {
+	t.Helper()
+	c, err := h.ListenPacket("udp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		b := make([]byte, 2048)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo(b[:n], from)
+		}
+	}()
 }
 
 // connects says how long a real peer takes for a connection and an answer.
 func connects(t *testing.T, p *testns.Peer, address string) time.Duration {
 	t.Helper()
+	return connectsFrom(t, p, "", address)
+}
+
+func connectsFrom(t *testing.T, p *testns.Peer, local, address string) time.Duration {
+	t.Helper()
 	begun := time.Now()
 	assert.NoError(t, p.Do(func() error {
-		conn, err := net.DialTimeout("tcp", address, 4*floodConnect)
+		d := net.Dialer{Timeout: 4 * floodConnect}
+		if local != "" {
+			d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(local)}
+		}
+		conn, err := d.Dial("tcp", address)
 		if err != nil {
 			return err
 		}
@@ -64,7 +93,7 @@ func floodTime() time.Duration {
 	if full() {
 		return 15 * time.Second
 	}
-	return 1200 * time.Millisecond
+	return 700 * time.Millisecond
 }
 
 // Under a flood a real peer gets its connections, during it and afterwards, and
@@ -103,6 +132,9 @@ func TestFloods(t *testing.T) {
 		{"UDP to a closed port", 50_000, func(r *raw, i int, b []byte) []byte {
 			return r.ip(b, [4]byte{192, 0, 2, byte(4 + i%250)}, 17, 0, false, []byte{0, 9, 0, 9, 0, 8, 0, 0})
 		}},
+		{"UDP that is answered", 34_000, func(r *raw, i int, b []byte) []byte {
+			return r.ip(b, [4]byte{192, 0, 2, byte(4 + i%250)}, 17, 0, false, append([]byte{0, 9, 0, 7, 4, 8, 0, 0}, fragment[:1024]...))
+		}},
 		{"ARP from anywhere", 50_000, func(r *raw, i int, b []byte) []byte {
 			return r.arpFrame(b, [4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		}},
@@ -114,10 +146,11 @@ func TestFloods(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			p := makePeer(t)
 			h := open(t, p.Near, &netstack.Config{Addresses: prefixes(ours4, ours6), Gateways: addrs(peer4), Mode: bpf.Native})
-			serve(t, h, ":80")
+			l := serve(t, h, ":80")
+			serveUDP(t, h, ":7")
 			r := newRaw(t, p)
 			connects(t, p, ours4+":80")
-			g := watch()
+			g := watch(l)
 			done := make(chan int)
 			go func() {
 				done <- r.flood(f.rate, floodTime(), func(i int, b []byte) []byte { return f.make(r, i, b) })
@@ -126,16 +159,51 @@ func TestFloods(t *testing.T) {
 			during := connects(t, p, ours4+":80")
 			sent := <-done
 			after := connects(t, p, ours4+":80")
-			mib, goroutines := g.end()
-			s := h.Stack.Stats().TCP
-			t.Logf("%d packets, %d MiB, %d goroutines, connected after %v and %v; cookies %d\n%v", sent, mib, goroutines,
-				during, after, s.ListenOverflowSynCookieSent.Value(), h.Endpoint().Stats())
+			mib, goroutines, queued := g.end()
+			t.Logf("%d packets, %d MiB, %d goroutines, %d KiB wait for the listener, connected after %v and %v\n%v", sent, mib,
+				goroutines, queued>>10, during, after, h.Endpoint().Stats())
 			assert.Less(t, mib, floodMemory)
 			assert.Less(t, goroutines, floodGoroutines)
+			assert.Less(t, queued, floodQueue)
 			assert.Less(t, during, floodConnect)
 			assert.Less(t, after, floodConnect)
 		})
 	}
+}
+
+// A flood of made-up neighbours takes nothing from a real one, not even from one that
+// never asks for our MAC address: what cannot be found rests.
+func TestMadeUpNeighboursDoNotHinderRealOnes(t *testing.T) {
+	testns.Kernel(t)
+	p := makePeer(t)
+	h := open(t, p.Near, &netstack.Config{Addresses: prefixes(ours4), Mode: bpf.Native})
+	serve(t, h, ":80")
+	near, err := net.InterfaceByName(p.Near)
+	require.NoError(t, err)
+	require.NoError(t, p.Do(func() error {
+		testns.IP(t, "address", "add", "192.0.2.3/24", "dev", "eth0")
+		testns.IP(t, "address", "add", "192.0.2.4/24", "dev", "eth0")
+		testns.IP(t, "neighbour", "replace", ours4, "lladdr", near.HardwareAddr.String(), "dev", "eth0", "nud", "permanent")
+		return nil
+	}))
+	r := newRaw(t, p)
+	done := make(chan int)
+	const lasts = 3 * time.Second
+	go func() {
+		done <- r.flood(20_000, lasts, func(i int, b []byte) []byte {
+			return r.frame(b, &segment{src: [4]byte{192, 0, 2, byte(20 + i%200)}, sport: uint16(i / 200), dport: 80, flags: header.TCPFlagSyn, window: 1000})
+		})
+	}()
+	time.Sleep(lasts / 2)
+	during := connectsFrom(t, p, "192.0.2.3", ours4+":80")
+	s := h.Endpoint().Stats()
+	assert.Greater(t, s.StrangersUnmet, s.RxPackets/2)
+	assert.Contains(t, s.String(), "Options.MaxStrangers")
+	<-done
+	after := connectsFrom(t, p, "192.0.2.4", ours4+":80") // which was never seen, either
+	t.Logf("connected after %v and %v", during, after)
+	assert.Less(t, during, floodConnect)
+	assert.Less(t, after, floodConnect)
 }
 
 // What goes into floods, whose checksums frame6 fills in.

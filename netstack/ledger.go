@@ -74,6 +74,14 @@ func (l *ledger) end(c *TCPConn) {
 func (l *ledger) full() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.open) < l.connections {
+		return false
+	}
+	for c := range l.open { // that the other side has ended, and nobody closed here
+		if ended(c.ep) {
+			delete(l.open, c)
+		}
+	}
 	return len(l.open) >= l.connections
 }
 

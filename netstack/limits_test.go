@@ -69,7 +69,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	near := accepted(t, l, most)
 	require.Zero(t, h.Endpoint().Stats().ConnsRefused)
-	one := make(chan net.Conn)
+	one := make(chan net.Conn, 1)
 	go func() {
 		conn, err := dial("tcp", ours4+":80")
 		assert.NoError(t, err)
@@ -79,7 +79,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	assert.Contains(t, h.Endpoint().Stats().String(), "connections refused: there were Options.MaxConnections")
 	select {
 	case <-one:
-		t.Error("one more got in")
+		require.Fail(t, "one more got in")
 	case <-time.After(300 * time.Millisecond):
 	}
 	far[0].Close()
@@ -268,9 +268,87 @@ func TestMemoryOfConnectionsIsBounded(t *testing.T) {
 			assert.NotZero(t, h.Endpoint().Stats().MemoryShort)
 			assert.Less(t, total, 2*memory)
 			assert.Less(t, grown, 4*memory)
-			begun := time.Now()
+			if name == "closed and not acknowledged" {
+				assert.NotZero(t, h.Endpoint().Stats().ClosingEnded, "so that others get more")
+			}
 			transfer(t, h.Listen, ours4+":81", fromPeer(p), 1<<20, true)
-			t.Logf("transfer %v share %d", time.Since(begun), netstack.Share(h))
 		})
 	}
+}
+
+// A connection that nobody has accepted holds less than one that was.
+func TestConnectionsThatWaitHoldLittle(t *testing.T) {
+	testns.Kernel(t)
+	const conns = 10
+	p := makePeer(t)
+	h := limited(t, p, netstack.Options{})
+	l, err := h.Listen("tcp", ":80")
+	require.NoError(t, err)
+	defer l.Close()
+	r := newRaw(t, p)
+	all := r.connect(conns, 80)
+	fill := func() {
+		for i := range all {
+			for range 300 {
+				all[i].payload = make([]byte, 1460)
+				r.send(&all[i])
+				all[i].seq += 1460
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	charged := func(near []net.Conn) (n int) {
+		for _, c := range near {
+			received, _ := netstack.Charged(c)
+			n += received
+		}
+		return n / conns
+	}
+	fill()
+	near := accepted(t, l, conns)
+	defer closeAll(near)
+	n := charged(near)
+	assert.Less(t, n, 2*(64<<10))
+	assert.Greater(t, n, 16<<10)
+
+	all = r.connect(conns, 80)
+	more := accepted(t, l, conns)
+	defer closeAll(more)
+	fill()
+	assert.Greater(t, charged(more), 256<<10, "they have the window of one that was dialed")
+}
+
+// What waits for a listener that is behind is bounded, though it has no data, and who
+// sends a SYN again gets in when there is room.
+func TestSegmentsForAListenerAreBounded(t *testing.T) {
+	testns.Kernel(t)
+	p := makePeer(t)
+	h := limited(t, p, netstack.Options{})
+	l := serve(t, h, ":80")
+	r := newRaw(t, p)
+	r.arp(host(0))
+	release := netstack.Hold(l)
+	send := func(n int, flags header.TCPFlags) {
+		for i := range n {
+			r.send(&segment{src: host(0), sport: uint16(1024 + i), dport: 80, seq: 1, ack: 1, flags: flags, window: 1000})
+			if i%500 == 0 {
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	send(6000, header.TCPFlagSyn)
+	waiting := netstack.Queued(l)
+	assert.InDelta(t, 1<<20, waiting, 1<<18, "SYNs")
+	assert.Greater(t, h.Endpoint().Stats().SynDropped, uint64(3000))
+	dropped := h.Endpoint().Stats().SynDropped
+	send(1000, header.TCPFlagAck)
+	assert.Equal(t, dropped, h.Endpoint().Stats().SynDropped, "others have room yet")
+	send(12_000, header.TCPFlagRst)
+	waiting = netstack.Queued(l)
+	assert.InDelta(t, 4<<20, waiting, 1<<20, "all")
+	assert.Contains(t, h.Endpoint().Stats().String(), "their listener was behind")
+	release()
+	assert.Less(t, connects(t, p, ours4+":80"), floodConnect)
 }

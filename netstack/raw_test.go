@@ -21,6 +21,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/go-xsk/xsk/internal/testns"
+	"github.com/go-xsk/xsk/netstack"
 )
 
 // A raw is somebody at the peer's end who writes all headers by hand, from addresses
@@ -29,6 +30,7 @@ type raw struct {
 	*wire
 	in   int // what arrives there
 	ours [4]byte
+	next int // connection of connect
 }
 
 func newRaw(t *testing.T, p *testns.Peer) *raw {
@@ -177,8 +179,10 @@ func host(i int) [4]byte { return [4]byte{192, 0, 2, byte(20 + i%230)} }
 // for each address, and returns what they say next.
 func (r *raw) connect(n int, port uint16) []segment {
 	r.t.Helper()
+	first := r.next
+	r.next += n
 	for i := range min(n, 230) {
-		r.arp(host(i))
+		r.arp(host(first + i))
 	}
 	const apart = 50
 	conns, done := make([]segment, n), 0
@@ -195,7 +199,7 @@ func (r *raw) connect(n int, port uint16) []segment {
 			if i == n {
 				break
 			}
-			s := segment{src: host(i), sport: uint16(1024 + i/230), dport: port, seq: 1000, flags: header.TCPFlagSyn, window: 65535, scale: true}
+			s := segment{src: host(first + i), sport: uint16(1024 + (first+i)/230), dport: port, seq: 1000, flags: header.TCPFlagSyn, window: 65535, scale: true}
 			r.send(&s)
 			at[key(&s)] = i
 			conns[i] = s
@@ -258,28 +262,26 @@ func (r *raw) flood(rate int, d time.Duration, make1 func(i int, b []byte) []byt
 	}
 }
 
-// A gauge watches what the process holds, and keeps the most of it.
+// A gauge watches what the process and a listener hold, and keeps the most of it.
 type gauge struct {
-	heap, resident, goroutines atomic.Int64
-	before                     int64 // resident
-	stop, done                 chan struct{}
+	resident, goroutines, queued atomic.Int64
+	before                       int64 // resident
+	stop, done                   chan struct{}
 }
 
-func watch() *gauge {
+func watch(l net.Listener) *gauge {
 	debug.FreeOSMemory()
 	g := &gauge{stop: make(chan struct{}), done: make(chan struct{}), before: resident()}
 	go func() {
 		defer close(g.done)
 		for {
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			most(&g.heap, int64(m.HeapInuse))
+			most(&g.queued, int64(netstack.Queued(l)))
 			most(&g.resident, resident()-g.before)
 			most(&g.goroutines, int64(runtime.NumGoroutine()))
 			select {
 			case <-g.stop:
 				return
-			case <-time.After(50 * time.Millisecond):
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	}()
@@ -292,12 +294,12 @@ func most(v *atomic.Int64, n int64) {
 	}
 }
 
-// end returns the most that was resident beyond what was before, in MiB, and of
-// goroutines.
-func (g *gauge) end() (mib, goroutines int) {
+// end returns the most that was resident beyond what was before, in MiB, of
+// goroutines, and of bytes that waited for the listener.
+func (g *gauge) end() (mib, goroutines, queued int) {
 	close(g.stop)
 	<-g.done
-	return int(g.resident.Load() >> 20), int(g.goroutines.Load())
+	return int(g.resident.Load() >> 20), int(g.goroutines.Load()), int(g.queued.Load())
 }
 
 // held is what lives on the heap.
