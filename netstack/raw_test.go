@@ -175,8 +175,8 @@ func (r *raw) read(b []byte) *segment {
 // host is the i-th address of our network that nobody has.
 func host(i int) [4]byte { return [4]byte{192, 0, 2, byte(20 + i%230)} }
 
-// connect makes n connections from known addresses to a port, ten thousand at most
-// for each address, and returns what they say next.
+// connect makes n connections from known addresses to a port, and returns what they say
+// next.
 func (r *raw) connect(n int, port uint16) []segment {
 	r.t.Helper()
 	first := r.next
@@ -207,7 +207,12 @@ func (r *raw) connect(n int, port uint16) []segment {
 		}
 		for done < i {
 			s := r.read(b)
-			if s == nil {
+			if s == nil { // one was lost
+				for k := range i {
+					if conns[k].flags == header.TCPFlagSyn {
+						r.send(&conns[k])
+					}
+				}
 				break
 			}
 			if s.flags != header.TCPFlagSyn|header.TCPFlagAck {
