@@ -59,12 +59,12 @@ func (d *door) admits(p *packet, head []byte) bool {
 			return false
 		}
 		return true // a datagram needs no answer
-	case protoICMP:
-		if head[p.l4] != byte(header.ICMPv4Echo) {
+	case protoICMP: // in IPv6 it is not, and parse has not looked at it
+		if !p.check || head[p.l4] != byte(header.ICMPv4Echo) {
 			return true
 		}
 	case protoICMPv6:
-		if head[p.l4] != byte(header.ICMPv6EchoRequest) {
+		if !p.check || head[p.l4] != byte(header.ICMPv6EchoRequest) {
 			return true
 		}
 	default:

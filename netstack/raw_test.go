@@ -126,9 +126,11 @@ func (r *raw) frame6(b []byte, protocol tcpip.TransportProtocolNumber, payload [
 	})
 	b = append(append(b, ip...), payload...)
 	l4 := b[len(b)-len(payload):]
-	at := map[tcpip.TransportProtocolNumber]int{protoTCP: header.TCPChecksumOffset, protoICMPv6: 2}[protocol]
-	sum := checksum.Checksum(l4, header.PseudoHeaderChecksum(protocol, from, to, uint16(len(l4))))
-	binary.BigEndian.PutUint16(l4[at:], ^sum)
+	at, ok := map[tcpip.TransportProtocolNumber]int{protoTCP: header.TCPChecksumOffset, protoICMPv6: 2}[protocol]
+	if ok && len(l4) >= at+2 {
+		sum := checksum.Checksum(l4, header.PseudoHeaderChecksum(protocol, from, to, uint16(len(l4))))
+		binary.BigEndian.PutUint16(l4[at:], ^sum)
+	}
 	return b
 }
 
