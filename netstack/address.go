@@ -31,10 +31,17 @@ func udpAddr(a tcpip.FullAddress) net.Addr {
 
 func ipOf(a tcpip.FullAddress) net.IP { return append(net.IP(nil), a.Addr.AsSlice()...) }
 
-// addressesOf are where an endpoint and its other side are.
-func addressesOf(ep tcpip.Endpoint, make func(tcpip.FullAddress) net.Addr) (local, remote net.Addr) {
+// addressesOf are where an endpoint and its other side are; one that listens at all
+// addresses is at the unspecified one of its protocol.
+func addressesOf(ep tcpip.Endpoint, proto tcpip.NetworkProtocolNumber, make func(tcpip.FullAddress) net.Addr) (local, remote net.Addr) {
 	l, _ := ep.GetLocalAddress()
 	r, _ := ep.GetRemoteAddress()
+	if l.Addr.Len() == 0 {
+		l.Addr = header.IPv4Any
+		if proto == header.IPv6ProtocolNumber {
+			l.Addr = header.IPv6Any
+		}
+	}
 	return make(l), make(r)
 }
 

@@ -36,6 +36,7 @@ type Endpoint struct {
 	capacity int // of a frame for sending
 
 	to        atomic.Pointer[stack.NetworkDispatcher]
+	host      atomic.Pointer[Host] // whose bounds hold; nil with another's stack
 	verifying verifying
 	counts    counters
 	acks      acks
@@ -61,6 +62,20 @@ type Options struct {
 	ChecksumOffload bool // leave TCP checksums to the device; the Ports' memory needs UmemConfig.TxMetadataLen
 	NoGSO           bool // let the stack cut what it sends
 	NoGRO           bool // give each packet to the stack by itself
+
+	// The most that others can make a Host hold; 0 is the default. With a stack of
+	// your own they are yours to set. Stats counts what they refuse.
+	MaxConnections int // TCP connections, also those that close; default 8192
+	MaxClosing     int // of these, those closed here that TCP is not through with (TIME-WAIT, data that nobody takes); default 4096
+	Backlog        int // of each listener: connections that wait for Accept, and as many half-open ones; default 1024
+	TCPMemory      int // bytes in the buffers of all connections, and at most twice as much for a moment; default 64 MiB
+	MaxStrangers   int // hosts of our networks being asked for their MAC address because they sent something; default 32
+	UDPBuffer      int // bytes that a UDPConn keeps until they are read, and until they are sent; default 2 MiB
+
+	// KeepAlive is how long a connection is silent before the other side is asked if
+	// it is there; default 15 s, as package net's, below 0 never. One that does not
+	// answer nine times, 15 s apart, is gone. TCPConn.SetKeepAliveConfig changes it.
+	KeepAlive time.Duration
 }
 
 // The MTU that IPv6 asks for at least, and the longest IP packet.
@@ -104,6 +119,9 @@ func (e *Endpoint) check(mac net.HardwareAddr) error {
 		o.MTU = defaultMTU
 	case o.MTU < leastMTU || o.MTU > mostMTU:
 		return invalid("MTU %d is not between %d and %d", o.MTU, leastMTU, mostMTU)
+	}
+	if err := e.options.setLimits(); err != nil {
+		return err
 	}
 	copy(e.filter[:], mac)
 	e.mtu.Store(uint32(e.options.MTU))

@@ -8,7 +8,7 @@ require (
 	github.com/go-xsk/xsk v0.0.0
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae
 	golang.org/x/net v0.55.0
-	gvisor.dev/gvisor v0.0.0-20260527191743-a81fd9dd382e
+	gvisor.dev/gvisor v0.0.0-20260701204157-69c2d17aea96
 )
 
 require (

@@ -16,6 +16,13 @@ func (h *halves) Receive(frames []xsk.Frame) (int, error)  { return h.rx.Receive
 func (h *halves) TryAlloc(frames []xsk.Frame) (int, error) { return h.tx.TryAlloc(frames) }
 func (h *halves) TrySend(frames []xsk.Frame) (int, error)  { return h.tx.TrySend(frames) }
 
+// Stats are those of both: what was received by one, and sent by the other.
+func (h *halves) Stats() xsk.QueueStats {
+	s, sent := h.rx.Stats(), h.tx.Stats()
+	s.TxPackets, s.TxBytes, s.TxBursts, s.KickStats = sent.TxPackets, sent.TxBytes, sent.TxBursts, sent.KickStats
+	return s
+}
+
 // Close closes both. The memory is rx's, and can go when tx is closed.
 func (h *halves) Close() error { return errors.Join(h.tx.Close(), h.rx.Close()) }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -35,6 +36,11 @@ type Host struct {
 	closing  sync.Once
 	closed   chan struct{} // Close is through
 	failure  error         // of Close
+
+	door     *door
+	ledger   ledger
+	limits   limitCounters
+	networks atomic.Pointer[[]netip.Prefix] // of addresses
 
 	mu        sync.Mutex
 	addresses []netip.Prefix
@@ -83,12 +89,19 @@ func newHost(e *Endpoint, addresses []netip.Prefix, gateways []netip.Addr) (*Hos
 		}
 	}
 	h := &Host{endpoint: e, done: make(chan struct{}), closed: make(chan struct{})}
+	h.door = newDoor(h)
+	h.ledger.init(&e.options, &h.limits)
 	h.Stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		HandleLocal:        true,
+		NUDDisp:            neighbours{&h.door.strangers},
 	})
 	err := h.tune()
+	if err == nil {
+		err = h.tuneUDP()
+	}
+	e.host.Store(h)
 	if err == nil {
 		if terr := h.Stack.CreateNIC(nic, e); terr != nil {
 			err = errnoOf(terr)
@@ -106,6 +119,7 @@ func newHost(e *Endpoint, addresses []netip.Prefix, gateways []netip.Addr) (*Hos
 	}
 	if err != nil {
 		e.Attach(nil)
+		e.host.Store(nil)
 		h.Stack.Close()
 		return nil, err
 	}
@@ -175,6 +189,7 @@ func (h *Host) addAddress(p netip.Prefix) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.addresses = append(h.addresses, p)
+	h.changeNetworks()
 	return nil
 }
 
@@ -204,6 +219,7 @@ func (h *Host) removeAddress(p netip.Prefix) error {
 		p = h.addresses[i] // the caller's prefix may have another length
 		h.addresses = slices.Delete(h.addresses, i, i+1)
 	}
+	h.changeNetworks()
 	if !slices.ContainsFunc(h.addresses, func(o netip.Prefix) bool { return o.Masked() == p.Masked() }) {
 		subnet := tcpip.AddressWithPrefix{Address: addressOf(p.Addr()), PrefixLen: p.Bits()}.Subnet()
 		h.Stack.RemoveRoutes(func(r tcpip.Route) bool { return r.Gateway.Len() == 0 && r.Destination == subnet })
@@ -277,6 +293,7 @@ func (h *Host) Close() error {
 			h.opened.stop()
 		}
 		close(h.done)
+		h.ledger.stop()
 		h.Stack.Close()
 		_ = h.Stack.RemoveNIC(nic) // which fails if the Endpoint was closed before
 		h.endpoint.Close()

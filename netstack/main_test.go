@@ -195,3 +195,10 @@ func (w onlyWriter) Write(p []byte) (int, error) {
 	_, _ = w.b.Write(p)
 	return w.a.Write(p)
 }
+
+func addrs(all ...string) (parsed []netip.Addr) {
+	for _, a := range all {
+		parsed = append(parsed, netip.MustParseAddr(a))
+	}
+	return parsed
+}

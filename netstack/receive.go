@@ -70,6 +70,10 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 		c.rxUnwanted.Add(uint64(len(frames)))
 		return 0
 	}
+	// A buffer takes what comes as long as it is not full: while memory is short, that
+	// must not be 64 KiB for each connection.
+	host := r.e.host.Load()
+	join := !r.e.options.NoGRO && (host == nil || host.ledger.share.Load() == 0)
 	r.joiner.reset()
 	n := 0
 	for i := range frames {
@@ -83,7 +87,7 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 			continue
 		}
 		r.heads[n], r.from[n] = f.Data, int16(i)
-		if r.e.options.NoGRO {
+		if !join {
 			r.packets[n].tcp = false
 		}
 		r.joiner.add(n, r.heads, r.packets)
@@ -102,16 +106,24 @@ func (r *receiver) burst(frames []xsk.Frame) int {
 //
 // The headers go into a buffer of their own, for the stack copies the one that holds
 // them again, whole: it looks at them twice at the same time, and each pulls up.
+//
+// Who reads late holds what the stack gets here, and is charged for the bytes in it:
+// a buffer made for a whole run would keep 64 KiB for the one good segment of 1460
+// bytes before a bad one. Such a part is copied once more, and the buffer is for the
+// rest of the run.
 func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Frame) int {
+	host := r.e.host.Load()
+	if host != nil && !host.door.admits(&r.packets[run.first], r.heads[run.first]) {
+		return 0
+	}
 	left, delivered := run.payload, 0
+	var room *buffer.View // for what is left
 	for at := run.first; at >= 0; {
 		first, head, last := &r.packets[at], r.heads[at], at
-		var payload *buffer.View
-		var b []byte
-		if left > 0 {
-			payload = buffer.NewViewSize(left)
-			b = payload.AsSlice()
+		if room == nil && left > 0 {
+			room = buffer.NewViewSize(left)
 		}
+		b := room.AsSlice()
 		length, count := 0, 0
 		for ; at >= 0; at = r.joiner.next[at] {
 			p := &r.packets[at]
@@ -125,10 +137,6 @@ func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Fr
 			length, last = length+n, at
 			count++
 		}
-		if payload != nil && length == 0 {
-			payload.Release()
-			payload = nil
-		}
 		if count == 0 {
 			continue
 		}
@@ -139,12 +147,23 @@ func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Fr
 			joined(h, length, first, r.heads[last][r.packets[last].l4:])
 		}
 		whole := buffer.MakeWithView(headers)
-		if payload != nil {
-			payload.CapLength(length)
-			_ = whole.Append(payload)
+		switch {
+		case length == 0:
+		case 2*length < room.Capacity():
+			_ = whole.Append(buffer.NewViewWithData(b[:length]))
+		default:
+			room.CapLength(length)
+			_ = whole.Append(room)
+			room = nil
 		}
 		r.e.give(to, whole, first, count > 1)
 		delivered++
+		if host != nil && length > 0 && first.l4proto == protoTCP {
+			host.ledger.note(length + segmentOverhead)
+		}
+	}
+	if room != nil {
+		room.Release()
 	}
 	return delivered
 }

@@ -22,6 +22,16 @@ type Stats struct {
 	// What was lost below, if the Ports are Queues: see xsk.Stats and xsk.KickStats.
 	RxLost uint64 // by the kernel, for want of a frame or of room in the RX ring
 	TxLost uint64 // by the device
+
+	// What the bounds of a Host refused (see Options); of a stack of your own only
+	// it knows.
+	ConnsRefused   uint64 // connections: there were MaxConnections
+	SynDropped     uint64 // segments for a listener that was behind, or had no room for more
+	SynCookies     uint64 // SYNs answered by a cookie, as Backlog handshakes were under way
+	StrangersUnmet uint64 // packets of neighbours that were not asked for their MAC address
+	ClosingEnded   uint64 // connections reset, as more than MaxClosing were closing
+	MemoryShort    uint64 // times that TCPMemory was exceeded, so that connections got less
+	UDPUnread      uint64 // datagrams: their socket had no room
 }
 
 type counters struct {
@@ -50,18 +60,34 @@ func (e *Endpoint) Stats() Stats {
 			s.TxLost += below.Dropped
 		}
 	}
+	if h := e.host.Load(); h != nil {
+		h.addTo(&s)
+	}
 	return s
 }
 
-// String prints the counts, a line for each way, and what was dropped.
+// addTo adds the counts of a Host's bounds.
+func (h *Host) addTo(s *Stats) {
+	c, up := &h.limits, h.Stack.Stats()
+	s.ConnsRefused = c.connections.Load()
+	s.SynDropped = c.flooded.Load() + up.TCP.ListenOverflowSynDrop.Value() + up.TCP.ListenOverflowAckDrop.Value()
+	s.SynCookies = up.TCP.ListenOverflowSynCookieSent.Value()
+	s.StrangersUnmet = c.strangers.Load()
+	s.ClosingEnded = c.closed.Load()
+	s.MemoryShort = c.memory.Load()
+	s.UDPUnread = c.datagrams.Load() + up.UDP.ReceiveBufferErrors.Value()
+}
+
+// String prints the counts, a line for each way, and what was dropped or refused.
 func (s Stats) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rx: %d packets, joined to %d\n", s.RxPackets, s.RxDelivered)
 	fmt.Fprintf(&b, "tx: %d packets, cut from %d", s.TxPackets, s.TxTaken)
-	for _, drop := range []struct {
+	type lost struct {
 		n    uint64
 		what string
-	}{
+	}
+	for _, drop := range []lost{
 		{s.RxBad, "received with a wrong checksum or header (a veth or bridge peer leaves them to the device: ethtool -K PEER tx off)"},
 		{s.RxUnwanted, "received for somebody else"},
 		{s.TxNoFrame, "to be sent: no frame was free, or the TX ring was full"},
@@ -71,6 +97,19 @@ func (s Stats) String() string {
 	} {
 		if drop.n > 0 {
 			fmt.Fprintf(&b, "\ndropped %d %s", drop.n, drop.what)
+		}
+	}
+	for _, bound := range []lost{
+		{s.ConnsRefused, "connections refused: there were Options.MaxConnections"},
+		{s.SynDropped, "segments dropped: their listener was behind, or Options.Backlog waited for Accept"},
+		{s.SynCookies, "SYNs answered by a cookie: Options.Backlog handshakes were under way"},
+		{s.StrangersUnmet, "packets dropped: Options.MaxStrangers neighbours were being asked for"},
+		{s.ClosingEnded, "connections ended early: more than Options.MaxClosing were closing"},
+		{s.MemoryShort, "times more than Options.TCPMemory was held"},
+		{s.UDPUnread, "datagrams dropped: their socket was full, or closed"},
+	} {
+		if bound.n > 0 {
+			fmt.Fprintf(&b, "\n%d %s", bound.n, bound.what)
 		}
 	}
 	return b.String()

@@ -27,7 +27,9 @@ var _ net.Conn = (*TCPConn)(nil)
 func newTCPConn(h *Host, ep tcpip.Endpoint, queue *waiter.Queue) *TCPConn {
 	c := &TCPConn{ep: ep}
 	c.socket.init(h, queue)
-	c.local, c.remote = addressesOf(ep, tcpAddr)
+	c.local, c.remote = addressesOf(ep, 0, tcpAddr)
+	_ = c.setKeepAlive(h.keepAlive())
+	h.ledger.begin(c)
 	return c
 }
 
@@ -48,7 +50,9 @@ func (c *TCPConn) Read(b []byte) (int, error) {
 		c.into = nil
 		switch err.(type) {
 		case nil:
-			c.ep.ModerateRecvBuf(got.Count)
+			if c.host.ledger.share.Load() == 0 {
+				c.ep.ModerateRecvBuf(got.Count)
+			}
 			return got.Count, nil
 		case *tcpip.ErrClosedForReceive:
 			if err := c.open(&c.read); err != nil {
@@ -83,6 +87,7 @@ func (c *TCPConn) Write(b []byte) (int, error) {
 		n, err := c.ep.Write(&c.from, tcpip.WriteOptions{})
 		c.from.Reset(nil)
 		total += int(n)
+		c.host.ledger.note(int(n))
 		switch err.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
@@ -105,6 +110,7 @@ func (c *TCPConn) Close() error {
 		return c.fail("close", errClosed)
 	}
 	c.ep.Close()
+	c.host.ledger.end(c)
 	return nil
 }
 
@@ -138,23 +144,6 @@ func (c *TCPConn) SetNoDelay(noDelay bool) error {
 	return nil
 }
 
-// SetKeepAlive says whether to ask a silent other side if it is there.
-func (c *TCPConn) SetKeepAlive(keepAlive bool) error {
-	c.ep.SocketOptions().SetKeepAlive(keepAlive)
-	return nil
-}
-
-// SetKeepAlivePeriod is how long it may be silent.
-func (c *TCPConn) SetKeepAlivePeriod(d time.Duration) error {
-	idle, interval := tcpip.KeepaliveIdleOption(d), tcpip.KeepaliveIntervalOption(d)
-	for _, o := range []tcpip.SettableSocketOption{&idle, &interval} {
-		if err := c.ep.SetSockOpt(o); err != nil {
-			return c.fail("set", errnoOf(err))
-		}
-	}
-	return nil
-}
-
 // SetLinger says what Close does with data that is not sent yet: sec < 0, the
 // default, sends it in the background; 0 drops it and resets the connection; more
 // gives it so many seconds.
@@ -172,12 +161,15 @@ type TCPListener struct {
 	socket
 	ep    tcpip.Endpoint
 	local net.Addr
+	at    tcpip.Address // none for all
+	port  uint16
 }
 
 var _ net.Listener = (*TCPListener)(nil)
 
-// backlog is how many connections may wait for Accept.
-const backlog = 4096
+// waitingBuffer is what a connection may hold until it is accepted, in bytes: as many
+// as Options.Backlog can be made to wait by anybody.
+const waitingBuffer = 64 << 10
 
 // Accept waits for a connection, which is a *TCPConn.
 func (l *TCPListener) Accept() (net.Conn, error) {
@@ -190,6 +182,12 @@ func (l *TCPListener) Accept() (net.Conn, error) {
 		ep, queue, err := l.ep.Accept(nil)
 		switch err.(type) {
 		case nil:
+			if l.host.ledger.full() {
+				ep.Abort()
+				l.host.limits.connections.Add(1)
+				continue
+			}
+			widen(ep)
 			return newTCPConn(l.host, ep, queue), nil
 		case *tcpip.ErrWouldBlock:
 			if err := l.wait(&l.read); err != nil {
@@ -204,11 +202,20 @@ func (l *TCPListener) Accept() (net.Conn, error) {
 	}
 }
 
+// widen gives a connection that was accepted the buffer of one that was dialed. If
+// much has come already it grows by what is read, for only that tells the other side.
+func widen(ep tcpip.Endpoint) {
+	if n, err := ep.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil && n <= waitingBuffer/4 {
+		ep.SocketOptions().SetReceiveBufferSize(defaultBuffer, false)
+	}
+}
+
 // Close ends listening; connections that nobody accepted are reset.
 func (l *TCPListener) Close() error {
 	if !l.close() {
 		return l.fail("close", errClosed)
 	}
+	l.host.door.listeners.change(l.port, l, false)
 	l.ep.Close()
 	return nil
 }
@@ -228,7 +235,8 @@ func (h *Host) listenTCP(at tcpip.FullAddress, proto tcpip.NetworkProtocolNumber
 		ep.SocketOptions().SetV6Only(v6only)
 		ep.SocketOptions().SetReuseAddress(true)
 		if err = ep.Bind(at); err == nil {
-			err = ep.Listen(backlog)
+			ep.SocketOptions().SetReceiveBufferSize(waitingBuffer, false)
+			err = ep.Listen(h.endpoint.options.Backlog)
 		}
 		if err != nil {
 			ep.Close()
@@ -239,6 +247,11 @@ func (h *Host) listenTCP(at tcpip.FullAddress, proto tcpip.NetworkProtocolNumber
 	}
 	l := &TCPListener{ep: ep}
 	l.socket.init(h, queue)
-	l.local, _ = addressesOf(ep, tcpAddr)
+	l.local, _ = addressesOf(ep, proto, tcpAddr)
+	l.at = at.Addr
+	if local, err := ep.GetLocalAddress(); err == nil {
+		l.port = local.Port
+	}
+	h.door.listeners.change(l.port, l, true)
 	return l, nil
 }

@@ -2,8 +2,10 @@ package netstack
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -22,6 +24,10 @@ type UDPConn struct {
 
 	from bytes.Reader
 	into tcpip.SliceWriter
+
+	at    tcpip.FullAddress // here, no address for all
+	peer  tcpip.FullAddress // where it was dialed, without an address if it was not
+	reads atomic.Uint64     // packets taken from the stack
 }
 
 var (
@@ -56,57 +62,99 @@ func (h *Host) openUDP(op string, local, remote *tcpip.FullAddress, proto tcpip.
 	}
 	c := &UDPConn{ep: ep, proto: proto}
 	c.socket.init(h, queue)
-	c.local, c.remote = addressesOf(ep, udpAddr)
+	c.local, c.remote = addressesOf(ep, proto, udpAddr)
 	if remote == nil {
 		c.remote = nil
+	} else {
+		c.peer = *remote
 	}
+	if local != nil {
+		c.at.Addr = local.Addr
+	}
+	if a, err := ep.GetLocalAddress(); err == nil {
+		c.at.Port = a.Port
+	}
+	h.door.sockets.change(c.at.Port, c, true)
 	return c, nil
 }
 
 // ReadFrom waits for a packet and returns its length and its sender, a
 // *net.UDPAddr. What b has no room for is lost.
 func (c *UDPConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := c.receive(b)
+	n, from, err := c.ReadFromUDP(b)
 	if err != nil {
 		return 0, nil, err
 	}
-	return n, udpAddr(from), nil
+	return n, from, nil
+}
+
+// ReadFromUDP is ReadFrom with a sender of its own type.
+func (c *UDPConn) ReadFromUDP(b []byte) (int, *net.UDPAddr, error) {
+	got, err := c.receive(b)
+	if err != nil {
+		return 0, nil, err
+	}
+	return got.Count, &net.UDPAddr{IP: ipOf(got.RemoteAddr), Port: int(got.RemoteAddr.Port)}, nil
 }
 
 // ReadFromUDPAddrPort is ReadFrom without allocating.
 func (c *UDPConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
-	n, from, err := c.receive(b)
-	return n, addrPort(from), err
+	got, err := c.receive(b)
+	return got.Count, addrPort(got.RemoteAddr), err
+}
+
+// ReadMsgUDP is ReadFromUDP, and says with MSG_TRUNC in flags that b had no room for
+// all. There are no control messages: oobn is 0.
+func (c *UDPConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
+	got, err := c.receive(b)
+	if err != nil {
+		return 0, 0, 0, nil, err
+	}
+	return got.Count, 0, flagsOf(got), &net.UDPAddr{IP: ipOf(got.RemoteAddr), Port: int(got.RemoteAddr.Port)}, nil
+}
+
+// ReadMsgUDPAddrPort is ReadMsgUDP without allocating.
+func (c *UDPConn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, addr netip.AddrPort, err error) {
+	got, err := c.receive(b)
+	return got.Count, 0, flagsOf(got), addrPort(got.RemoteAddr), err
+}
+
+func flagsOf(got tcpip.ReadResult) int {
+	if got.Total > got.Count {
+		return syscall.MSG_TRUNC
+	}
+	return 0
 }
 
 // Read is ReadFrom for a socket that was dialed.
 func (c *UDPConn) Read(b []byte) (int, error) {
-	n, _, err := c.receive(b)
-	return n, err
+	got, err := c.receive(b)
+	return got.Count, err
 }
 
-func (c *UDPConn) receive(b []byte) (int, tcpip.FullAddress, error) {
+func (c *UDPConn) receive(b []byte) (tcpip.ReadResult, error) {
 	c.read.mu.Lock()
 	defer c.read.mu.Unlock()
 	for {
 		if err := c.open(&c.read); err != nil {
-			return 0, tcpip.FullAddress{}, c.fail("read", nil, err)
+			return tcpip.ReadResult{}, c.fail("read", nil, err)
 		}
 		c.into = b
 		got, err := c.ep.Read(&c.into, tcpip.ReadOptions{NeedRemoteAddr: true})
 		c.into = nil
 		switch err.(type) {
 		case nil, *tcpip.ErrBadBuffer: // longer than b
-			return got.Count, got.RemoteAddr, nil
+			c.reads.Add(1)
+			return got, nil
 		case *tcpip.ErrWouldBlock:
 			if err := c.wait(&c.read); err != nil {
-				return 0, tcpip.FullAddress{}, c.fail("read", nil, err)
+				return tcpip.ReadResult{}, c.fail("read", nil, err)
 			}
 		default:
 			if closed := c.open(&c.read); closed != nil {
-				return 0, tcpip.FullAddress{}, c.fail("read", nil, closed)
+				return tcpip.ReadResult{}, c.fail("read", nil, closed)
 			}
-			return 0, tcpip.FullAddress{}, c.fail("read", nil, errnoOf(err))
+			return tcpip.ReadResult{}, c.fail("read", nil, errnoOf(err))
 		}
 	}
 }
@@ -120,9 +168,46 @@ func (c *UDPConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return c.send(b, to.AddrPort(), addr)
 }
 
+// WriteToUDP is WriteTo with an address of its own type.
+func (c *UDPConn) WriteToUDP(b []byte, addr *net.UDPAddr) (int, error) {
+	if addr == nil {
+		return 0, c.fail("write", nil, syscall.EDESTADDRREQ)
+	}
+	return c.send(b, addr.AddrPort(), addr)
+}
+
 // WriteToUDPAddrPort is WriteTo without allocating.
 func (c *UDPConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	return c.send(b, to, nil)
+}
+
+// WriteMsgUDP is WriteToUDP, or Write on a socket that was dialed if addr is nil.
+// Control messages are refused with EOPNOTSUPP.
+func (c *UDPConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+	switch {
+	case len(oob) > 0:
+		return 0, 0, c.fail("write", nil, syscall.EOPNOTSUPP)
+	case addr == nil && c.remote == nil:
+		return 0, 0, c.fail("write", nil, syscall.EDESTADDRREQ)
+	case addr == nil:
+		n, err = c.Write(b)
+	default:
+		n, err = c.WriteToUDP(b, addr)
+	}
+	return n, 0, err
+}
+
+// WriteMsgUDPAddrPort is WriteMsgUDP without allocating; no address is the zero
+// AddrPort.
+func (c *UDPConn) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oobn int, err error) {
+	switch {
+	case len(oob) > 0:
+		return 0, 0, c.fail("write", nil, syscall.EOPNOTSUPP)
+	case !addr.IsValid() && c.remote == nil:
+		return 0, 0, c.fail("write", nil, syscall.EDESTADDRREQ)
+	}
+	n, err = c.send(b, addr, nil)
+	return n, 0, err
 }
 
 // Write sends a packet to where the socket was dialed.
@@ -178,11 +263,31 @@ func (c *UDPConn) full(to netip.AddrPort) (tcpip.FullAddress, bool) {
 	return tcpip.FullAddress{Addr: addressOf(a), Port: to.Port()}, true
 }
 
+// SetReadBuffer sets how many bytes of datagrams may wait to be read, and about as much
+// for what they take beside their bytes: a thousand for each. More are dropped, and
+// counted (Stats.UDPUnread). It begins with Options.UDPBuffer.
+func (c *UDPConn) SetReadBuffer(bytes int) error {
+	return c.setBuffer(bytes, c.ep.SocketOptions().SetReceiveBufferSize)
+}
+
+// SetWriteBuffer sets how many bytes may wait to be sent.
+func (c *UDPConn) SetWriteBuffer(bytes int) error {
+	return c.setBuffer(bytes, c.ep.SocketOptions().SetSendBufferSize)
+}
+
+func (c *UDPConn) setBuffer(bytes int, set func(int64, bool)) error {
+	if err := c.host.setBuffer(&c.socket, bytes, set); err != nil {
+		return c.fail("set", nil, err)
+	}
+	return nil
+}
+
 // Close closes the socket.
 func (c *UDPConn) Close() error {
 	if !c.close() {
 		return c.fail("close", nil, errClosed)
 	}
+	c.host.door.sockets.change(c.at.Port, c, false)
 	c.ep.Close()
 	return nil
 }
@@ -198,4 +303,38 @@ func (c *UDPConn) fail(op string, addr net.Addr, err error) error {
 		addr = c.remote
 	}
 	return opError(op, "udp", c.local, addr, err)
+}
+
+// takes reports whether a packet is for the socket, as the stack finds out.
+func (c *UDPConn) takes(source []byte, port uint16, dest []byte) bool {
+	return matches(c.at.Addr, dest) && (c.remote == nil || c.peer.Port == port && matches(c.peer.Addr, source))
+}
+
+// datagramCharge is what a datagram takes beside its bytes. The stack does not count
+// that, and would keep any number of empty ones.
+const datagramCharge = 1 << 10
+
+// crowded reports whether the datagrams that wait to be read take as much beside their
+// bytes as these may take.
+func (c *UDPConn) crowded() bool {
+	s, ok := c.ep.Stats().(*tcpip.TransportEndpointStats)
+	if !ok {
+		return false
+	}
+	e := &s.ReceiveErrors
+	waiting := s.PacketsReceived.Value() - e.ReceiveBufferOverflow.Value() - e.ClosedReceiver.Value() - c.reads.Load()
+	return int64(waiting)*datagramCharge >= c.ep.SocketOptions().GetReceiveBufferSize()
+}
+
+// tuneUDP sets what the buffers of UDP sockets begin with.
+func (h *Host) tuneUDP() error {
+	n := max(h.endpoint.options.UDPBuffer, leastBuffer)
+	receive := tcpip.ReceiveBufferSizeOption{Min: leastBuffer, Default: n, Max: max(n, mostBuffer)}
+	send := tcpip.SendBufferSizeOption{Min: leastBuffer, Default: n, Max: max(n, mostBuffer)}
+	for _, o := range []any{receive, send} {
+		if err := h.Stack.SetOption(o); err != nil {
+			return fmt.Errorf("set %T: %w", o, errnoOf(err))
+		}
+	}
+	return nil
 }
