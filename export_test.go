@@ -38,3 +38,9 @@ var (
 	MapsRings = mapsRings
 	UnknownTo = unknownTo
 )
+
+// Of the package, for tests outside of it.
+const (
+	MaxBurst    = maxBurst
+	RaceEnabled = raceEnabled
+)

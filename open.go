@@ -231,12 +231,14 @@ func (q *Queue) bind(c *Config) (err error) {
 		return err
 	}
 	r := &q.rx
-	r.descs = make([]Desc, maxBurst+mostFrags)
-	r.loan = make([]uint32, 0, maxBurst+mostFrags)
-	r.post = make([]Addr, 0, max(q.rxFrames, maxBurst+mostFrags))
-	if q.multi {
-		r.frags = make([]Frame, 0, maxBurst+mostFrags)
+	most := maxBurst
+	if q.multi { // and a packet of 64 KiB that an earlier burst ended in; they grow for longer ones
+		most += (1<<16)/q.umem.MaxPacket() + 2
+		r.frags = make([]Frame, 0, most)
 	}
+	r.descs = make([]Desc, most)
+	r.loan = make([]uint32, 0, most)
+	r.post = make([]Addr, 0, max(q.rxFrames, most))
 	q.tx.descs, q.tx.done = make([]Desc, 0, maxBurst), make([]Addr, 2*maxBurst)
 	if q.pool.requests != nil {
 		q.tx.stamps.ring = make([]TxTimestamp, len(q.pool.requests))

@@ -84,7 +84,7 @@ func (w *world) receive(i int) {
 		a := w.filled[i][at]
 		w.filled[i] = slices.Delete(w.filled[i], at, at+1)
 		d := Desc{Addr: a + 256, Len: uint32(14 + w.choose(1000))}
-		if w.choose(8) == 0 && before+k < mostFrags-1 {
+		if w.choose(8) == 0 && before+k < worldRx-1 {
 			d.Options = PktContd
 		}
 		q.rx.descs[before+k] = d

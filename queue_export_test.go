@@ -2,7 +2,9 @@ package xsk
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // Balance is an error unless every frame of the Umem has one owner.
@@ -69,4 +71,20 @@ func (p *pool) balance() error {
 		}
 	}
 	return nil
+}
+
+// LoseEnds makes the packets that wait in the RX ring one without an end, as a faulty
+// driver might, and returns of how many descriptors.
+func (q *Queue) LoseEnds() int {
+	r := *(**struct { // struct xsk_ring_cons
+		cachedProd, cachedCons, mask, size uint32
+		producer, consumer                 *uint32
+		ring                               unsafe.Pointer
+	})(unsafe.Pointer(&q.sock.Rx.c))
+	descs := unsafe.Slice((*Desc)(r.ring), r.size)
+	from, to := atomic.LoadUint32(r.consumer), atomic.LoadUint32(r.producer)
+	for at := from; at != to; at++ {
+		descs[at&r.mask].Options |= PktContd
+	}
+	return int(to - from)
 }

@@ -21,7 +21,8 @@ type receiver struct {
 	held    int      // frames in ownerRx: with the kernel, or in post
 	post    []Addr   // to be posted with the next burst
 	descs   []Desc   // the burst; before it the beginning of an unfinished packet
-	partial int      // descriptors of that packet
+	partial int      // descriptors of that packet, whose frames are in held
+	skip    bool     // the next packet is the rest of one that was dropped
 	loan    []uint32 // frames of the last burst
 	frags   []Frame
 	recent  int // 8 times the average burst of late
@@ -39,6 +40,10 @@ type receiver struct {
 // them all, it answers ENOBUFS and says how many are kept, instead of waiting for
 // ever. It answers ENODEV when the interface is gone, at once and from then on.
 // A read deadline counts only when there is nothing to receive.
+//
+// With BindMultiBuffer a packet may have any number of fragments; see Frame.Frags.
+// It is received whole, or it is dropped and counted (QueueStats.RxIncomplete, or by
+// the kernel in QueueStats.Kernel).
 func (q *Queue) Receive(frames []Frame) (int, error) {
 	q.rx.mu.Lock()
 	defer q.rx.mu.Unlock()
@@ -48,7 +53,7 @@ func (q *Queue) Receive(frames []Frame) (int, error) {
 			return n, q.fail("receive", err)
 		}
 		patience := tick
-		if q.rx.held == 0 {
+		if q.rx.starved() {
 			patience = shortOfFrames
 		}
 		ready, err := q.rxWait.waitFor(patience)
@@ -94,18 +99,38 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 	if q.txOnly {
 		return 0, invalid("the queue only sends (SocketConfig.TxOnly)")
 	}
-	if q.recycle(); r.held == 0 && r.partial == 0 {
+	if q.recycle(); r.starved() {
 		if !q.pool.reap() {
 			if err := q.sock.gone(); err != nil {
 				return 0, err
 			}
-			return 0, q.noBuffers()
+			if r.partial == 0 {
+				return 0, q.noBuffers()
+			}
+			q.dropPartial()
 		}
 		q.recycle()
 	}
+	for {
+		n, more, err := q.receiveBurst(frames, quick)
+		if n > 0 || err != nil || !more {
+			return n, err
+		}
+		quick = false // the burst ended inside a packet, and its rest is in the ring as a rule
+	}
+}
+
+// receiveBurst posts frames and lends what came. It reports whether more may be there
+// for certain: the burst ended inside a packet.
+func (q *Queue) receiveBurst(frames []Frame, quick bool) (n int, more bool, err error) {
+	r := &q.rx
 	want := min(len(frames), maxBurst)
 	if q.linger > 0 && !q.multi && r.held > 0 {
 		want = min(want, r.held) // no more can come, so none is worth waiting for
+	}
+	if end := r.partial + want; end > len(r.descs) { // a packet of more frames than is usual
+		r.descs = slices.Grow(r.descs, end-len(r.descs))
+		r.descs = r.descs[:cap(r.descs)]
 	}
 	b := q.take(r.post, r.descs[r.partial:r.partial+want], quick)
 	r.post = r.post[:copy(r.post, r.post[b.in:])]
@@ -113,17 +138,29 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 		if b.err == nil || b.err == syscall.ENETDOWN {
 			b.err = q.sock.latch(false, nil) // a link that is down may come up again; Receive waits for it
 		}
-		return 0, kickError(b.err)
+		return 0, false, kickError(b.err)
 	}
 	q.stats.rxBursts.Add(1)
-	var n int
 	if !q.multi && q.pool.shift >= 0 {
 		n = q.lendWhole(r.descs[:b.out], frames)
 	} else {
 		n = q.lend(r.descs[:r.partial+b.out], frames)
 	}
 	r.recent += n - r.recent/8
-	return n, nil
+	return n, r.partial > 0, nil
+}
+
+// starved reports whether the kernel has no frame to receive into.
+func (r *receiver) starved() bool { return r.held <= r.partial }
+
+// dropPartial gives up the unfinished packet, which has every frame that there is to
+// receive into, so that its rest can never come.
+func (q *Queue) dropPartial() {
+	r, s := &q.rx, q.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.lendPacket(nil, r.descs[:r.partial])
+	r.partial, r.skip = 0, true
 }
 
 // take is one crossing to the rings.
@@ -133,7 +170,7 @@ func (q *Queue) take(post []Addr, descs []Desc, quick bool) burst {
 		return q.sock.receive(post, descs)
 	}
 	limit := quickWait
-	if q.rx.held == 0 {
+	if q.rx.starved() {
 		limit = shortOfFrames
 	}
 	if until := q.rxWait.userDeadline(); !until.IsZero() {
@@ -205,6 +242,7 @@ func (q *Queue) lendWhole(descs []Desc, frames []Frame) int {
 	n := s.lend(descs, r.loan, p.shift)
 	for n < len(descs) { // a frame that the kernel does not have
 		p.strange.Add(1)
+		q.stats.rxIncomplete.Add(1)
 		descs = slices.Delete(descs, n, n+1)
 		n += s.lend(descs[n:], r.loan[n:], p.shift)
 	}
@@ -264,60 +302,77 @@ func (q *Queue) lend(descs []Desc, frames []Frame) int {
 	r, s := &q.rx, q.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, from, bytes, before := 0, 0, uint64(0), len(r.loan)
+	n, from, bytes := 0, 0, uint64(0)
 	for i := range descs {
 		if descs[i].Options&PktContd != 0 {
 			continue
 		}
-		f := &frames[n]
-		*f = Frame{}
-		if q.lendOne(f, descs[from]) {
+		if length, whole := q.lendPacket(&frames[n], descs[from:i+1]); whole {
+			bytes += length
 			n++
-		}
-		bytes += uint64(descs[from].Len)
-		if i > from {
-			first := len(r.frags)
-			for _, d := range descs[from+1 : i+1] {
-				r.frags = append(r.frags, Frame{})
-				if !q.lendOne(&r.frags[len(r.frags)-1], d) {
-					r.frags = r.frags[:len(r.frags)-1]
-				}
-				bytes += uint64(d.Len)
-			}
-			f.Frags = r.frags[first:len(r.frags):len(r.frags)]
 		}
 		from = i + 1
 	}
-	lent := len(r.loan) - before
-	s.count[ownerRx] -= lent
-	s.count[ownerLoan] += lent
-	r.held -= lent
 	r.partial = copy(r.descs, descs[from:])
 	q.stats.rxPackets.Add(uint64(n))
 	q.stats.rxBytes.Add(bytes)
 	return n
 }
 
+// lendPacket makes a packet of its descriptors and returns its length. One that is
+// not whole is not lent, and counts, and its frames go back with those of the loan:
+// without f, after dropPartial, and when the kernel does not have one of its frames.
+// The shard is locked.
+func (q *Queue) lendPacket(f *Frame, descs []Desc) (length uint64, whole bool) {
+	r, s := &q.rx, q.shard
+	before, first := len(r.loan), len(r.frags)
+	whole = f != nil && !r.skip
+	for i, d := range descs {
+		part, ok := q.lendOne(d)
+		whole = whole && ok
+		switch {
+		case !whole:
+		case i == 0:
+			*f = part
+		default:
+			r.frags = append(r.frags, part)
+		}
+		length += uint64(d.Len)
+	}
+	lent := len(r.loan) - before
+	s.count[ownerRx] -= lent
+	s.count[ownerLoan] += lent
+	r.held -= lent
+	r.skip = false
+	if !whole {
+		r.frags = r.frags[:first]
+		q.stats.rxIncomplete.Add(1)
+		return 0, false
+	}
+	if len(r.frags) > first {
+		f.Frags = r.frags[first:len(r.frags):len(r.frags)]
+	}
+	return length, true
+}
+
 // lendOne gives one received frame to the receiving goroutine.
-func (q *Queue) lendOne(f *Frame, d Desc) bool {
+func (q *Queue) lendOne(d Desc) (f Frame, ok bool) {
 	p := q.pool
 	index := p.frameOf(d.Addr)
 	if uint64(index) >= uint64(len(p.table)) {
 		p.strange.Add(1)
-		return false
+		return f, false
 	}
 	e := &p.table[index]
 	if e.home.Load() != q.shard.number || e.owner != ownerRx {
 		p.strange.Add(1)
-		return false
+		return f, false
 	}
 	e.owner = ownerLoan
+	q.rx.loan = append(q.rx.loan, index)
 	start := uint64(d.Addr.Data())
 	_, end := p.span(index)
-	f.Data = p.area[start : start+uint64(d.Len) : end]
-	f.pool, f.index, f.gen = p, index, e.gen
-	q.rx.loan = append(q.rx.loan, index)
-	return true
+	return Frame{Data: p.area[start : start+uint64(d.Len) : end], pool: p, index: index, gen: e.gen}, true
 }
 
 // endLoan makes the lent frames of a closed Queue free.

@@ -11,6 +11,7 @@ import (
 // queueCounters count, once per burst.
 type queueCounters struct {
 	rxPackets, rxBytes, rxBursts, rxWakeups atomic.Uint64
+	rxIncomplete                            atomic.Uint64
 	txPackets, txBytes, txBursts            atomic.Uint64
 }
 
@@ -20,15 +21,19 @@ type QueueStats struct {
 	RxBytes   uint64
 	RxBursts  uint64 // calls that received any
 	RxWakeups uint64 // times Receive waited and was woken
-	TxPackets uint64 // packets queued to be sent, and their bytes
-	TxBytes   uint64
-	TxBursts  uint64      // crossings that queued any
-	KickStats             // kicks, and packets that the device dropped
-	Frames    FrameCounts // whose the frames of the Umem are
-	Kernel    Stats       // the kernel's own counters
+	// RxIncomplete counts packets that were dropped because a fragment of them was
+	// missing: no frame was left for it, or the kernel returned one that it did not
+	// have. What comes late of such a packet counts again. It should stay 0.
+	RxIncomplete uint64
+	TxPackets    uint64 // packets queued to be sent, and their bytes
+	TxBytes      uint64
+	TxBursts     uint64      // crossings that queued any
+	KickStats                // kicks, and packets that the device dropped
+	Frames       FrameCounts // whose the frames of the Umem are
+	Kernel       Stats       // the kernel's own counters
 
 	mtu, maxPacket, frameSize int
-	receives, sends           bool
+	receives, sends, multi    bool
 }
 
 // FrameCounts say how many frames of a Umem are whose. All Queues on the Umem
@@ -72,19 +77,21 @@ func (q *Queue) Stats() QueueStats {
 	}
 	c := &q.stats
 	s := QueueStats{
-		RxPackets: c.rxPackets.Load(),
-		RxBytes:   c.rxBytes.Load(),
-		RxBursts:  c.rxBursts.Load(),
-		RxWakeups: c.rxWakeups.Load(),
-		TxPackets: c.txPackets.Load(),
-		TxBytes:   c.txBytes.Load(),
-		TxBursts:  c.txBursts.Load(),
-		KickStats: q.sock.KickStats(),
-		Frames:    q.pool.counts(),
-		maxPacket: q.umem.MaxPacket(),
-		frameSize: q.umem.FrameSize(),
-		receives:  !q.txOnly,
-		sends:     !q.rxOnly,
+		RxPackets:    c.rxPackets.Load(),
+		RxBytes:      c.rxBytes.Load(),
+		RxBursts:     c.rxBursts.Load(),
+		RxWakeups:    c.rxWakeups.Load(),
+		RxIncomplete: c.rxIncomplete.Load(),
+		TxPackets:    c.txPackets.Load(),
+		TxBytes:      c.txBytes.Load(),
+		TxBursts:     c.txBursts.Load(),
+		KickStats:    q.sock.KickStats(),
+		Frames:       q.pool.counts(),
+		maxPacket:    q.umem.MaxPacket(),
+		frameSize:    q.umem.FrameSize(),
+		receives:     !q.txOnly,
+		sends:        !q.rxOnly,
+		multi:        q.multi,
 	}
 	s.Kernel, _ = q.sock.Stats()
 	if i, err := net.InterfaceByIndex(q.shard.key.ifindex); err == nil {
@@ -98,6 +105,7 @@ func (s *QueueStats) add(o QueueStats) {
 	s.RxBytes += o.RxBytes
 	s.RxBursts += o.RxBursts
 	s.RxWakeups += o.RxWakeups
+	s.RxIncomplete += o.RxIncomplete
 	s.TxPackets += o.TxPackets
 	s.TxBytes += o.TxBytes
 	s.TxBursts += o.TxBursts
@@ -116,7 +124,7 @@ func (s *QueueStats) add(o QueueStats) {
 	s.Kernel.RxFillRingEmpty += o.Kernel.RxFillRingEmpty
 	s.Kernel.TxRingEmpty += o.Kernel.TxRingEmpty
 	s.mtu, s.maxPacket, s.frameSize = o.mtu, o.maxPacket, o.frameSize
-	s.receives, s.sends = s.receives || o.receives, s.sends || o.sends
+	s.receives, s.sends, s.multi = s.receives || o.receives, s.sends || o.sends, s.multi || o.multi
 }
 
 // String prints the counts, a line for each way the Queue has and one for the
@@ -131,26 +139,32 @@ func (s QueueStats) String() string {
 	}
 	f := s.Frames
 	fmt.Fprintf(&b, "frames: %d free, %d rx, %d lent, %d the program's, %d tx, %d retired", f.Free, f.Rx, f.Loan, f.User, f.Tx, f.Retired)
-	drop := func(n uint64, what, cause string, args ...any) {
+	drop := func(n uint64, what, cause string) {
 		if n > 0 {
-			fmt.Fprintf(&b, "\ndropped %d %s: %s", n, what, fmt.Sprintf(cause, args...))
+			fmt.Fprintf(&b, "\ndropped %d %s: %s", n, what, cause)
 		}
 	}
 	k := s.Kernel
 	drop(k.RxFillRingEmpty, "for want of a frame", "the fill ring ran dry; receive more often (Send may wait meanwhile), keep fewer frames, or raise RxFrames and FillSize")
-	if k.RxDropped > k.RxFillRingEmpty {
-		if s.mtu+18 > s.maxPacket {
-			remedy := "larger frames or BindMultiBuffer take them"
-			if s.frameSize >= os.Getpagesize() {
-				remedy = "BindMultiBuffer takes them" // a frame is a page at most
-			}
-			drop(k.RxDropped-k.RxFillRingEmpty, "as too long", "MTU %d, a frame holds %d; %s", s.mtu, s.maxPacket, remedy)
-		} else {
-			drop(k.RxDropped-k.RxFillRingEmpty, "by the kernel", "longer than the %d bytes a frame holds?", s.maxPacket)
-		}
-	}
+	drop(s.tooLong())
+	drop(s.RxIncomplete, "as incomplete", "no frame was left for a fragment; keep fewer frames, or raise RxFrames")
 	drop(k.RxRingFull, "at the full RX ring", "the program receives too slowly; receive more often, or raise RxSize")
 	drop(k.TxInvalidDescs, "as bad TX descriptors", "a fault in the program or in this library")
 	drop(s.Dropped, "by the device in sending", "the link, or the receiver behind it, takes no more (on veth a full peer queue)")
 	return b.String()
+}
+
+// tooLong is how many packets the kernel dropped for their length, as it seems, and why.
+func (s *QueueStats) tooLong() (n uint64, what, cause string) {
+	n = s.Kernel.RxDropped - min(s.Kernel.RxDropped, s.Kernel.RxFillRingEmpty)
+	switch {
+	case s.multi:
+		most := (1<<16 + s.maxPacket - 1) / max(s.maxPacket, 1)
+		return n, "as too long", fmt.Sprintf("it takes all of a packet's frames at once, %d for 64 KiB, and the fill ring had fewer; receive more often, or raise RxFrames and FillSize", most)
+	case s.mtu+18 <= s.maxPacket:
+		return n, "by the kernel", fmt.Sprintf("longer than the %d bytes a frame holds?", s.maxPacket)
+	case s.frameSize >= os.Getpagesize(): // a frame is a page at most
+		return n, "as too long", fmt.Sprintf("MTU %d, a frame holds %d; BindMultiBuffer takes them", s.mtu, s.maxPacket)
+	}
+	return n, "as too long", fmt.Sprintf("MTU %d, a frame holds %d; larger frames or BindMultiBuffer take them", s.mtu, s.maxPacket)
 }

@@ -34,15 +34,19 @@ func (in *inbox) init(depth int) {
 	in.ring = make([]xsk.Frame, depth)
 }
 
-// put keeps lent frames for the listener, as many as there is room for. The others
-// stay lent, and are counted.
+// put keeps lent frames for the listener, as many as there is room for, and moves
+// these to the front. The others stay lent, and are counted: a packet of more frames
+// than there is room for does not stand in the way of those behind it.
 func (in *inbox) put(frames []xsk.Frame) {
 	in.mu.Lock()
 	n := 0
 	if in.err == nil {
-		for room := in.depth - in.frames; n < len(frames); n++ {
-			if room -= 1 + len(frames[n].Frags); room < 0 {
-				break
+		room := in.depth - in.frames
+		for i := range frames {
+			if parts := 1 + len(frames[i].Frags); parts <= room {
+				room -= parts
+				frames[n], frames[i] = frames[i], frames[n]
+				n++
 			}
 		}
 	}

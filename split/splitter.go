@@ -75,7 +75,8 @@ type Options struct {
 
 	// Depth is how many frames may wait until the listener receives them, each a
 	// packet, or a part of one with xsk.BindMultiBuffer; and the most that a Receive
-	// lends. So a listener has twice as many, and what it keeps. Default 256.
+	// lends. So a listener has twice as many, and what it keeps. A packet of more
+	// frames than Depth is dropped, and counted. Default 256.
 	Depth int
 
 	Name string // for errors and String; default "listener 2"

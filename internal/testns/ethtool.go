@@ -21,6 +21,14 @@ func txChecksumOff(ifname string) error {
 	return err
 }
 
+// TxChecksumOn is "ethtool -K ifname tx on".
+func TxChecksumOn(t testing.TB, ifname string) {
+	t.Helper()
+	if _, err := ethtool(ifname, ethtoolSetTxChecksum, 1); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TxVLANOff is "ethtool -K ifname txvlan off".
 func TxVLANOff(t testing.TB, ifname string) {
 	t.Helper()
