@@ -15,7 +15,7 @@ import (
 // A park lasts a second at most: a deadline, and Close, end it sooner. Ten in a row take
 // half a second then, and ten without.
 func TestDeadlinesAndCloseEndAParkSooner(t *testing.T) {
-	limit := testns.Patience(5 * time.Second)
+	limit := testns.Patience(7 * time.Second)
 	a, b := queuePair(t, modes[0], xsk.Config{})
 	frames := make([]xsk.Frame, 8)
 	start := time.Now()
