@@ -95,6 +95,17 @@ func TestClosingConnectionsAreBounded(t *testing.T) {
 	const most = 100
 	p := makePeer(t)
 	h := limited(t, p, netstack.Options{MaxClosing: most})
+	slow, err := h.Listen("tcp", ":81")
+	require.NoError(t, err)
+	defer slow.Close()
+	waits, err := fromPeer(p)("tcp", ours4+":81")
+	require.NoError(t, err)
+	defer waits.Close()
+	last := accepted(t, slow, 1)[0]
+	const size = 1 << 20 // more than the peer takes before it reads
+	_, err = last.Write(make([]byte, size))
+	require.NoError(t, err)
+	require.NoError(t, last.Close())
 	l, err := h.Listen("tcp", ":80")
 	require.NoError(t, err)
 	defer l.Close()
@@ -119,6 +130,9 @@ func TestClosingConnectionsAreBounded(t *testing.T) {
 	assert.GreaterOrEqual(t, left, uint64(most/2), "the youngest stay")
 	assert.NotZero(t, h.Endpoint().Stats().ClosingEnded)
 	assert.Contains(t, h.Endpoint().Stats().String(), "Options.MaxClosing")
+	n, err := io.Copy(io.Discard, waits)
+	assert.NoError(t, err)
+	assert.Equal(t, int64(size), n, "who has something to lose stays longer")
 }
 
 // Half-open connections are as many as the backlog; for more there are cookies, by
@@ -231,13 +245,13 @@ func TestMemoryOfConnectionsIsBounded(t *testing.T) {
 		},
 		"not acknowledged": func(r *raw, all []segment, near []net.Conn) {
 			for _, c := range near {
-				require.NoError(r.t, c.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
+				require.NoError(r.t, c.SetWriteDeadline(time.Now().Add(3*time.Millisecond)))
 				_, _ = c.Write(make([]byte, 1<<20))
 			}
 		},
 		"closed and not acknowledged": func(r *raw, all []segment, near []net.Conn) {
 			for _, c := range near {
-				require.NoError(r.t, c.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
+				require.NoError(r.t, c.SetWriteDeadline(time.Now().Add(3*time.Millisecond)))
 				_, _ = c.Write(make([]byte, 256<<10))
 				c.Close()
 			}

@@ -59,7 +59,7 @@ type askers struct {
 
 const (
 	askersIn   = 128 * time.Millisecond
-	askersMost = 64
+	askersMost = 256
 )
 
 // admitARP reports whether an ARP packet may go to the stack.
