@@ -347,18 +347,21 @@ func TestSegmentsForAListenerAreBounded(t *testing.T) {
 	r.arp(host(0))
 	release := netstack.Hold(l)
 	send := func(n int, flags header.TCPFlags) {
+		was := h.Endpoint().Stats()
 		for i := range n {
 			r.send(&segment{src: host(0), sport: uint16(1024 + i), dport: 80, seq: 1, ack: 1, flags: flags, window: 1000})
 			if i%500 == 0 {
 				time.Sleep(5 * time.Millisecond)
 			}
 		}
-		time.Sleep(50 * time.Millisecond)
+		come(t, h, was, n)
 	}
 	send(6000, header.TCPFlagSyn)
 	waiting := netstack.Queued(l)
 	assert.InDelta(t, 1<<20, waiting, 1<<18, "SYNs")
-	assert.Greater(t, h.Endpoint().Stats().SynDropped, uint64(3000))
+	if s := h.Endpoint().Stats(); s.RxLost == 0 {
+		assert.Greater(t, s.SynDropped, uint64(3000))
+	}
 	dropped := h.Endpoint().Stats().SynDropped
 	send(1000, header.TCPFlagAck)
 	assert.Equal(t, dropped, h.Endpoint().Stats().SynDropped, "others have room yet")
