@@ -82,17 +82,17 @@ func (s *strangers) enter(hash uint64) (enters, asks bool) {
 	free := -1
 	for i := range s.waiting {
 		w := &s.waiting[i]
-		over := w.hash == 0 || now.After(w.until)
-		if w.hash == hash && !over {
+		switch {
+		case w.hash == 0:
+			free = i
+		case s.has(w.hash):
+			w.hash, free = 0, i
+		case now.After(w.until):
+			s.rest(w.hash, w.until.Add(strangerRests))
+			w.hash, free = 0, i
+		case w.hash == hash:
 			w.count++
 			return w.count <= strangerSends, false
-		}
-		if over {
-			free = i
-		}
-		if over && w.hash != 0 {
-			s.rest(w.hash, w.until.Add(strangerRests))
-			w.hash = 0
 		}
 	}
 	if r := s.resting[hash/knownSets%restingSlots]; free < 0 || r.hash == hash && now.Before(r.until) {
