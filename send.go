@@ -182,10 +182,14 @@ func (q *Queue) tryAlloc(frames []Frame) (int, error) {
 	if _, err := q.burst(nil); err != nil {
 		return 0, err
 	}
-	if len(q.pool.all()) > 2 { // frames of this Queue may have gone out of another
+	if q.pool.queues.Load() > 1 { // frames of this Queue may have gone out of another
 		q.pool.reap()
 	}
-	if n := q.allocFree(frames); n > 0 {
+	n := q.allocFree(frames)
+	if n == 0 && len(frames) > 0 && q.pool.reclaimGone() {
+		n = q.allocFree(frames)
+	}
+	if n > 0 {
 		return n, nil
 	}
 	return 0, q.sock.latch(false, nil)
