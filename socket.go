@@ -51,6 +51,7 @@ type Socket struct {
 	busyPoll   BusyPoll
 	spins      bool // it polls, and its bursts always enter the kernel
 	registered registration
+	servedBy   []int // ids of the XDP programs that were there when it was registered
 
 	rxWaiter, txWaiter atomic.Pointer[waiter]
 
