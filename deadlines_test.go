@@ -1,6 +1,7 @@
 package xsk_test
 
 import (
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func TestDeadlinesAndCloseEndAParkSooner(t *testing.T) {
 		time.Sleep(20 * time.Millisecond) // it is parked by now
 		start := time.Now()
 		require.NoError(t, q.Close())
-		require.ErrorIs(t, <-ended, os.ErrClosed)
+		require.ErrorIs(t, <-ended, net.ErrClosed)
 		parked += time.Since(start)
 	}
 	assert.Less(t, parked, limit, "Close wakes who receives")
@@ -68,7 +69,7 @@ func TestDeadlinesAndCloseEndAParkSooner(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		start := time.Now()
 		require.NoError(t, q.Close())
-		require.ErrorIs(t, <-ended, os.ErrClosed)
+		require.ErrorIs(t, <-ended, net.ErrClosed)
 		parked += time.Since(start)
 	}
 	assert.Less(t, parked, limit, "Close wakes who sends")

@@ -2,11 +2,12 @@ package xsk
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // shortOfFrames is how long Receive waits when all its frames are being sent:
@@ -95,7 +96,7 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 	r := &q.rx
 	if q.closed.Load() {
 		q.endLoan()
-		return 0, os.ErrClosed
+		return 0, closed.Err
 	}
 	if q.txOnly {
 		return 0, invalid("the queue only sends (SocketConfig.TxOnly)")

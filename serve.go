@@ -2,12 +2,13 @@ package xsk
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // ErrNotServed is what Check wraps when the interface is there and no packet reaches
@@ -39,7 +40,7 @@ func (s *Socket) check() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return os.ErrClosed
+		return closed.Err
 	}
 	errno, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && errno != 0 {

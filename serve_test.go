@@ -1,6 +1,7 @@
 package xsk_test
 
 import (
+	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -137,7 +138,7 @@ func TestCheckOfAnInterfaceThatIsGone(t *testing.T) {
 				assert.ErrorContains(t, err, "the interface is gone")
 			}
 			require.NoError(t, q.Close())
-			require.ErrorIs(t, q.Check(), os.ErrClosed)
+			require.ErrorIs(t, q.Check(), net.ErrClosed)
 		}
 	})
 }

@@ -388,7 +388,7 @@ func TestAPacketWithoutAnEndIsDroppedAndCounted(t *testing.T) {
 		require.Zero(t, n)
 		require.NoError(t, q.Close())
 		_, err = q.Receive(frames)
-		require.ErrorIs(t, err, os.ErrClosed)
+		require.ErrorIs(t, err, net.ErrClosed)
 		require.False(t, q.Mapped())
 	})
 }

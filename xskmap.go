@@ -2,12 +2,13 @@ package xsk
 
 import (
 	"math"
-	"os"
 	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // An XSKMap is a BPF map of type XSKMAP, known by its file descriptor.
@@ -83,7 +84,7 @@ func (s *Socket) updateXSKMap(m XSKMap, key int) error {
 	case key < 0 || key > math.MaxInt32:
 		return invalid("%d is no key of an XSKMAP", key)
 	case s.closed:
-		return os.ErrClosed
+		return closed.Err
 	case m == nil:
 		return invalid("the XSKMap is nil")
 	case s.rings.program:
