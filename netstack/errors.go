@@ -24,7 +24,7 @@ func errnoOf(err tcpip.Error) error {
 		return syscall.EALREADY
 	case *tcpip.ErrBadAddress, *tcpip.ErrBadBuffer:
 		return syscall.EFAULT
-	case *tcpip.ErrBadLocalAddress:
+	case *tcpip.ErrBadLocalAddress, *tcpip.ErrNoPortAvailable: // EAGAIN would say that it is a timeout
 		return syscall.EADDRNOTAVAIL
 	case *tcpip.ErrBroadcastDisabled:
 		return syscall.EACCES
@@ -48,8 +48,6 @@ func errnoOf(err tcpip.Error) error {
 		return syscall.ENETUNREACH
 	case *tcpip.ErrNoBufferSpace:
 		return syscall.ENOBUFS
-	case *tcpip.ErrNoPortAvailable:
-		return syscall.EAGAIN
 	case *tcpip.ErrNotConnected:
 		return syscall.ENOTCONN
 	case *tcpip.ErrNotPermitted:

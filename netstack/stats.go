@@ -12,7 +12,7 @@ import (
 type Stats struct {
 	RxPackets   uint64 // taken from the Ports
 	RxDelivered uint64 // given to the stack, after joining
-	RxBad       uint64 // dropped: a wrong checksum, or a header that cannot be
+	RxBad       uint64 // dropped: a wrong checksum, a header that cannot be, or a source route
 	RxUnwanted  uint64 // dropped: for another host, no IP or ARP, or no stack is attached
 	TxTaken     uint64 // taken from the stack
 	TxPackets   uint64 // given to the Ports, after cutting
