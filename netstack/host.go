@@ -3,7 +3,6 @@ package netstack
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,13 +24,17 @@ import (
 // from any goroutine.
 //
 // Errors are those of package net: *net.OpError, which wraps net.ErrClosed,
-// os.ErrDeadlineExceeded or a syscall.Errno such as ECONNREFUSED.
+// os.ErrDeadlineExceeded or a syscall.Errno such as ECONNREFUSED. When the interface is
+// gone, whoever waits gets ENODEV; see Done and Err.
 type Host struct {
 	Stack *stack.Stack // gVisor's, for what is not here; the Host's to close
 
 	endpoint *Endpoint
-	opened   *opened // what Open made; nil without
-	done     chan struct{}
+	opened   *opened       // what Open made; nil without
+	done     chan struct{} // closed by Close
+	over     chan struct{} // closed when it is of no more use; see end
+	ending   sync.Once
+	cause    error // of over
 	closing  sync.Once
 	closed   chan struct{} // Close is through
 	failure  error         // of Close
@@ -82,7 +85,8 @@ func newHost(e *Endpoint, addresses []netip.Prefix, gateways []netip.Addr) (*Hos
 			return nil, err
 		}
 	}
-	h := &Host{endpoint: e, done: make(chan struct{}), closed: make(chan struct{})}
+	h := &Host{endpoint: e, done: make(chan struct{}), over: make(chan struct{}), closed: make(chan struct{})}
+	e.onFailure(h.end)
 	h.Stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
@@ -105,6 +109,7 @@ func newHost(e *Endpoint, addresses []netip.Prefix, gateways []netip.Addr) (*Hos
 		}
 	}
 	if err != nil {
+		e.onFailure(nil)
 		e.Attach(nil)
 		h.Stack.Close()
 		return nil, err
@@ -261,15 +266,15 @@ func (h *Host) String() string {
 func (h *Host) ended() error {
 	select {
 	case <-h.done:
-		return net.ErrClosed
+		return errClosed
 	default:
-		return nil
+		return h.Err()
 	}
 }
 
 // Close resets all connections, and closes the Endpoint and, after Open, the
-// program. It returns when no goroutine is left. All later calls get net.ErrClosed.
-// It may be called again.
+// program. It returns when no goroutine is left. All later calls get an error that is
+// both net.ErrClosed and os.ErrClosed. It may be called again.
 func (h *Host) Close() error {
 	h.closing.Do(func() {
 		defer close(h.closed)
@@ -277,6 +282,7 @@ func (h *Host) Close() error {
 			h.opened.stop()
 		}
 		close(h.done)
+		h.end(errClosed)
 		h.Stack.Close()
 		_ = h.Stack.RemoveNIC(nic) // which fails if the Endpoint was closed before
 		h.endpoint.Close()

@@ -197,5 +197,5 @@ func (c *UDPConn) fail(op string, addr net.Addr, err error) error {
 	if addr == nil {
 		addr = c.remote
 	}
-	return opError(op, "udp", c.local, addr, err)
+	return opError(op, "udp", c.local, addr, c.host.because(err))
 }
