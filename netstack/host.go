@@ -138,21 +138,28 @@ func (h *Host) tune() error {
 func checkAddress(p netip.Prefix) error {
 	a := p.Addr()
 	switch {
-	case !p.IsValid(), a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a.Is4In6():
+	case !p.IsValid(), a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a.Is4In6(), a.Is4() && !isHost4(a):
 		return invalid("%v is not an address with the length of its network's prefix that a host can have", p)
-	case p.IsSingleIP() || p.Masked().Addr() != a || a.Is6() || p.Bits() == 31:
+	case a.Is6() || p.Bits() >= 31:
 		return nil
+	case p.Masked().Addr() == a:
+		return invalid("%v is the address of the network itself", p)
+	case be32(a)|^uint32(0)>>p.Bits() == be32(a):
+		return invalid("%v is the broadcast address of its network", p)
 	}
-	return invalid("%v is the address of the network itself", p)
+	return nil
 }
 
 // AddAddress adds an address with the length of its network's prefix. What reaches
 // the Endpoint is another matter: after Open it also changes the program's filter. It
-// fails with EADDRINUSE if the Host has it.
+// fails with EADDRINUSE if the Host has it, or as in Open the kernel.
 func (h *Host) AddAddress(p netip.Prefix) error {
 	err := checkAddress(p)
 	if err == nil {
 		err = h.ended()
+	}
+	if err == nil && h.opened != nil {
+		err = h.opened.mayHave(p.Addr())
 	}
 	if err == nil {
 		err = h.addAddress(p)
