@@ -19,13 +19,16 @@ import (
 // Config says what Open opens.
 type Config struct {
 	// Addresses are the host's own, with the length of their network's prefix, IPv4
-	// and IPv6. The kernel must not have the same ones.
+	// and IPv6. The kernel must not have the same ones, on any interface.
 	Addresses []netip.Prefix
 	// Gateways are where everything else goes: at most one of each family.
 	Gateways []netip.Addr
 	// DHCP asks for an IPv4 address and gateway, beside Addresses, and keeps the
 	// lease. Until there is one, the kernel's own DHCP answers come here too.
 	DHCP bool
+	// ShareAddresses allows Addresses that the kernel has, too. Without a Filter the
+	// kernel loses all that is sent to them; with one, what the Filter takes.
+	ShareAddresses bool
 
 	Mode   bpf.Mode    // of the program; default Auto
 	Filter *bpf.Filter // what the program takes; nil: all that is for the addresses, with their ARP and ND
@@ -44,7 +47,8 @@ type Config struct {
 //
 // An MTU that is more than a frame holds makes queues with BindMultiBuffer. It needs
 // CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Errors are those of
-// bpf.Attach, bpf.Program.WaitLink, xsk.OpenAll, NewEndpoint and NewHost.
+// bpf.Attach, bpf.Program.WaitLink, xsk.OpenAll, NewEndpoint and NewHost; EADDRINUSE
+// for an address that the kernel has, with the interface's name.
 func Open(ctx context.Context, ifname string, cfg *Config) (*Host, error) {
 	var c Config
 	if cfg != nil {
@@ -66,6 +70,7 @@ type opened struct {
 	program *bpf.Program
 	queues  xsk.Queues
 	groups  groups
+	kernel  *kernelAddresses
 	lease   *lease // nil without DHCP
 
 	mu sync.Mutex // for update
@@ -90,6 +95,14 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 			err = errors.Join(err, o.queues.Close(), o.close())
 		}
 	}()
+	if o.kernel, err = openKernelAddresses(); err != nil {
+		return nil, err
+	}
+	for _, p := range c.Addresses {
+		if err = o.mayHave(p.Addr()); err != nil {
+			return nil, err
+		}
+	}
 	if o.program, err = bpf.Attach(ifname, bpf.Options{Filter: o.filter(c.Addresses, c.DHCP), Mode: c.Mode}); err != nil {
 		return nil, err
 	}
@@ -195,6 +208,17 @@ func (o *opened) filter(addresses []netip.Prefix, dhcp bool) bpf.Filter {
 	return f
 }
 
+// mayHave fails for an address that the Host must not have, because it is the kernel's.
+func (o *opened) mayHave(a netip.Addr) error {
+	if o.config.Filter != nil || o.config.ShareAddresses {
+		return nil
+	}
+	if err := o.kernel.lacks(a); err != nil {
+		return fmt.Errorf("%w; Config.ShareAddresses takes it nevertheless", err)
+	}
+	return nil
+}
+
 // update makes the program take what is for the addresses that h has by then: of
 // several calls at once the last one knows all.
 func (o *opened) update(h *Host) error {
@@ -224,7 +248,7 @@ func (o *opened) stop() { o.lease.stop() }
 
 // close undoes the rest.
 func (o *opened) close() error {
-	err := o.groups.close()
+	err := errors.Join(o.groups.close(), o.kernel.close())
 	if o.program != nil {
 		err = errors.Join(err, o.program.Close())
 	}

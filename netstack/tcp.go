@@ -165,7 +165,7 @@ func (c *TCPConn) SetLinger(sec int) error {
 }
 
 func (c *TCPConn) fail(op string, err error) error {
-	return opError(op, "tcp", c.local, c.remote, err)
+	return opError(op, "tcp", c.local, c.remote, c.host.because(err))
 }
 
 // A TCPListener waits for connections: the net.Listener that Listen returns.
@@ -236,7 +236,7 @@ func (l *TCPListener) Close() error {
 func (l *TCPListener) Addr() net.Addr { return l.local }
 
 func (l *TCPListener) fail(op string, err error) error {
-	return opError(op, "tcp", nil, l.local, err)
+	return opError(op, "tcp", nil, l.local, l.host.because(err))
 }
 
 // listenTCP listens at an address.

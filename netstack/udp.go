@@ -307,7 +307,7 @@ func (c *UDPConn) fail(op string, addr net.Addr, err error) error {
 	if addr == nil {
 		addr = c.remote
 	}
-	return opError(op, "udp", c.local, addr, err)
+	return opError(op, "udp", c.local, addr, c.host.because(err))
 }
 
 // takes reports whether a packet is for the socket, as the stack finds out.
