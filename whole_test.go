@@ -239,7 +239,7 @@ func TestASegmentedDatagramOfALocalSenderArrivesWhole(t *testing.T) {
 	without(t, func() {
 		require.NoError(t, p.Do(func() (err error) {
 			testns.IP(t, "neigh", "replace", "192.0.2.1", "lladdr", near.HardwareAddr.String(), "dev", "eth0")
-			testns.TxChecksumOn(t, "eth0")
+			require.NoError(t, testns.TxChecksumOn("eth0"))
 			fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 			return err
 		}))

@@ -101,6 +101,13 @@ func interfaceGoes(t *testing.T, mode bpf.Mode, how string) {
 	_, err = others[2].Write([]byte("unread"))
 	require.NoError(t, err)
 
+	var silent net.PacketConn
+	require.NoError(t, p.Do(func() (err error) {
+		silent, err = net.ListenPacket("udp", net.JoinHostPort(peer4, "5353"))
+		return err
+	}))
+	defer silent.Close()
+
 	type told struct {
 		what string
 		err  error
@@ -128,12 +135,6 @@ func interfaceGoes(t *testing.T, mode bpf.Mode, how string) {
 		return syscall.ENODEV // net.DNSError keeps the text only
 	})
 	wait("done", func() error { <-h.Done(); return h.Err() })
-	var silent net.PacketConn
-	require.NoError(t, p.Do(func() (err error) {
-		silent, err = net.ListenPacket("udp", net.JoinHostPort(peer4, "5353"))
-		return err
-	}))
-	defer silent.Close()
 	time.Sleep(200 * time.Millisecond)
 	require.NoError(t, h.Err())
 	began := time.Now()

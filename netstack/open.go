@@ -23,16 +23,25 @@ type Config struct {
 	Addresses []netip.Prefix
 	// Gateways are where everything else goes: at most one of each family.
 	Gateways []netip.Addr
-	// DHCP asks for an IPv4 address and gateway, beside Addresses, and keeps the
-	// lease. Until there is one, the kernel's own DHCP answers come here too.
+	// DHCP asks for an IPv4 address, routes and name servers, beside Addresses, and
+	// keeps the lease until Close gives it back. The Host has a client identifier of
+	// its own (option 61), made from the MAC address and the same after a restart. An
+	// address that somebody on the link has, by an ARP probe, is declined; one of this
+	// machine's kernel is not asked for. A gateway of the lease goes before that of
+	// Gateways. The kernel's own DHCP client loses nothing.
 	DHCP bool
 	// ShareAddresses allows Addresses that the kernel has, too. Without a Filter the
 	// kernel loses all that is sent to them; with one, what the Filter takes.
 	ShareAddresses bool
 
-	Mode   bpf.Mode    // of the program; default Auto
-	Filter *bpf.Filter // what the program takes; nil: all that is for the addresses, with their ARP and ND
-	Queue  xsk.Config  // of the queues; see Open
+	Mode bpf.Mode // of the program; default Auto
+	// Filter is what the program takes; nil: all that is for the addresses, with their
+	// ARP and neighbour discovery (ND). With a Filter the addresses may be the kernel's,
+	// and the Host hears a copy of the ARP and ND that the Filter leaves to the kernel,
+	// by a packet socket that is open until Close: it finds its neighbours, and answers
+	// for those addresses that the kernel does not have.
+	Filter *bpf.Filter
+	Queue  xsk.Config // of the queues; see Open
 	Options
 }
 
@@ -48,7 +57,8 @@ type Config struct {
 // An MTU that is more than a frame holds makes queues with BindMultiBuffer. It needs
 // CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Errors are those of
 // bpf.Attach, bpf.Program.WaitLink, xsk.OpenAll, NewEndpoint and NewHost; EADDRINUSE
-// for an address that the kernel has, with the interface's name.
+// for an address that the kernel has, with the interface's name; for DHCP what ended
+// ctx, with the reason why the last offer was no good.
 func Open(ctx context.Context, ifname string, cfg *Config) (*Host, error) {
 	var c Config
 	if cfg != nil {
@@ -71,7 +81,8 @@ type opened struct {
 	queues  xsk.Queues
 	groups  groups
 	kernel  *kernelAddresses
-	lease   *lease // nil without DHCP
+	copies  *copies     // nil if nobody wants any
+	dhcp    *dhcpClient // nil without DHCP
 
 	mu sync.Mutex // for update
 }
@@ -103,7 +114,7 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 			return nil, err
 		}
 	}
-	if o.program, err = bpf.Attach(ifname, bpf.Options{Filter: o.filter(c.Addresses, c.DHCP), Mode: c.Mode}); err != nil {
+	if o.program, err = bpf.Attach(ifname, bpf.Options{Filter: o.filter(c.Addresses), Mode: c.Mode}); err != nil {
 		return nil, err
 	}
 	if err = o.program.WaitLink(ctx); err != nil {
@@ -128,7 +139,13 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 		return nil, err
 	}
 	h.opened = o
-	if err = o.groups.join(c.Addresses); err == nil && c.DHCP {
+	if c.DHCP {
+		o.dhcp = newDHCPClient(e)
+	}
+	if err = o.groups.join(c.Addresses); err == nil {
+		err = o.openCopies(e, device.Index)
+	}
+	if err == nil && c.DHCP {
 		err = h.startDHCP(ctx)
 	}
 	if err != nil {
@@ -191,7 +208,7 @@ func (o *opened) queueConfig(options *Options) *xsk.Config {
 }
 
 // filter is what is to come to the sockets.
-func (o *opened) filter(addresses []netip.Prefix, dhcp bool) bpf.Filter {
+func (o *opened) filter(addresses []netip.Prefix) bpf.Filter {
 	if o.config.Filter != nil {
 		return *o.config.Filter
 	}
@@ -199,10 +216,7 @@ func (o *opened) filter(addresses []netip.Prefix, dhcp bool) bpf.Filter {
 	for _, p := range addresses {
 		f.Hosts = append(f.Hosts, p.Addr())
 	}
-	if dhcp {
-		f.UDPPorts = []uint16{dhcpPort}
-	}
-	if len(f.Hosts) == 0 && !dhcp {
+	if len(f.Hosts) == 0 {
 		f.None = true
 	}
 	return f
@@ -228,10 +242,11 @@ func (o *opened) update(h *Host) error {
 	if err := o.groups.join(addresses); err != nil {
 		return err
 	}
+	o.copies.know(addresses)
 	if o.config.Filter != nil {
 		return nil
 	}
-	return o.program.Update(o.filter(addresses, o.lease.asking()))
+	return o.program.Update(o.filter(addresses))
 }
 
 // String says what was bound.
@@ -244,11 +259,11 @@ func (o *opened) String() string {
 }
 
 // stop ends the goroutine that keeps the lease.
-func (o *opened) stop() { o.lease.stop() }
+func (o *opened) stop() { o.dhcp.stop() }
 
 // close undoes the rest.
 func (o *opened) close() error {
-	err := errors.Join(o.groups.close(), o.kernel.close())
+	err := errors.Join(o.groups.close(), o.copies.close(), o.kernel.close())
 	if o.program != nil {
 		err = errors.Join(err, o.program.Close())
 	}
