@@ -2,11 +2,12 @@ package xsk
 
 import (
 	"fmt"
-	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // NewSocket binds a Socket to a queue of the interface, on u
@@ -108,7 +109,7 @@ func (c *SocketConfig) complete() error {
 // refuses what libxdp and the kernel cannot do.
 func (u *Umem) ringsFor(key queueKey, c *SocketConfig) (*queueRings, error) {
 	if u.c == 0 {
-		return nil, explained(os.ErrClosed, "the Umem")
+		return nil, explained(closed.Err, "the Umem")
 	}
 	if u.spent != nil {
 		return nil, u.spent

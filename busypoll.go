@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // BusyPoll says how the driver is polled for a Socket from the system calls of
@@ -42,7 +43,7 @@ func (s *Socket) SetBusyPoll(b BusyPoll) error {
 
 func (s *Socket) setBusyPoll(b BusyPoll) error {
 	if s.closed {
-		return os.ErrClosed
+		return closed.Err
 	}
 	if err := b.check(); err != nil {
 		return err

@@ -2,7 +2,7 @@ package xsk_test
 
 import (
 	"errors"
-	"os"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -73,7 +73,7 @@ func TestBusyPollIsSetAllOfItOrNothing(t *testing.T) {
 		assert.ErrorContains(t, err, rule)
 	}
 	require.NoError(t, tx.Close())
-	assert.ErrorIs(t, tx.SetBusyPoll(spinning), os.ErrClosed)
+	assert.ErrorIs(t, tx.SetBusyPoll(spinning), net.ErrClosed)
 }
 
 // Copy mode never asks for a wake-up of the fill ring; a busy poller's burst makes
@@ -193,5 +193,5 @@ func TestTxBudgetSaysWhichRuleIsBroken(t *testing.T) {
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 	}
 	require.NoError(t, first.Close())
-	assert.ErrorIs(t, first.SetTxBudget(64), os.ErrClosed)
+	assert.ErrorIs(t, first.SetTxBudget(64), net.ErrClosed)
 }

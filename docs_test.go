@@ -39,6 +39,22 @@ func TestEveryFeatureHasItsTest(t *testing.T) {
 	assert.Greater(t, links, 50)
 }
 
+// Every test that a page names is there, and docs/security.md names one for each
+// privilege and bound that it promises.
+func TestEveryTestThatAPageNamesIsThere(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	link := regexp.MustCompile(`\[((?:Test|Fuzz|Example)\w+)\]\(([^)#]+)\)`)
+	named := map[string]int{}
+	for _, page := range pages {
+		for _, test := range link.FindAllStringSubmatch(read(t, page), -1) {
+			assert.Contains(t, read(t, filepath.Join("docs", test[2])), "func "+test[1]+"(", page)
+			named[filepath.Base(page)]++
+		}
+	}
+	assert.Greater(t, named["security.md"], 50)
+}
+
 // Every error that docs/troubleshooting.md explains is one of ours, word by word.
 func TestEveryErrorOfTroubleshootingIsOne(t *testing.T) {
 	var source strings.Builder

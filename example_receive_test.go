@@ -90,7 +90,7 @@ func ExampleOpenAll() {
 	}
 	// Output:
 	// hello
-	// xsk: receive eth0 queue 0: file already closed
+	// xsk: receive eth0 queue 0: already closed
 }
 
 // Where are my packets? The program's counters tell what the filter made of them,

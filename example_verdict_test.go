@@ -60,5 +60,5 @@ func ExampleQueue_Receive_verdict() {
 	// Output:
 	// ham
 	// eggs
-	// xsk: receive eth0 queue 0: file already closed
+	// xsk: receive eth0 queue 0: already closed
 }

@@ -146,7 +146,7 @@ func TestUmemRefusesAFileThatIsNoSocketOfItsKind(t *testing.T) {
 	assert.ErrorContains(t, err, "is not an AF_XDP socket")
 	require.NoError(t, other.Close())
 	_, err = xsk.NewUmem(&xsk.UmemConfig{File: other})
-	assert.ErrorIs(t, err, os.ErrClosed)
+	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
 func TestOpenAllRefusesOneFileForManyQueues(t *testing.T) {

@@ -1,6 +1,7 @@
 package xsk_test
 
 import (
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -25,7 +26,7 @@ func TestOpenAndCloseLeakNeitherDescriptorsNorMemory(t *testing.T) {
 		require.NoError(t, s.Close())
 		require.NoError(t, u.Close())
 		_, err = xsk.NewSocket(a, 0, u, nil)
-		require.ErrorIs(t, err, os.ErrClosed)
+		require.ErrorIs(t, err, net.ErrClosed)
 	}
 	for range 20 {
 		cycle()

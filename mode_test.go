@@ -2,7 +2,7 @@ package xsk_test
 
 import (
 	"errors"
-	"os"
+	"net"
 	"syscall"
 	"testing"
 
@@ -32,7 +32,7 @@ func TestModeSaysWhyItIsCopy(t *testing.T) {
 	assert.Equal(t, "copy: the interface is gone", mode)
 	require.NoError(t, e.Close())
 	_, err = e.Mode()
-	assert.ErrorIs(t, err, os.ErrClosed)
+	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
 func TestRefusedZeroCopyNamesTheReason(t *testing.T) {

@@ -227,6 +227,7 @@ func (q *Queue) bind(c *Config) (err error) {
 	}
 	q.pool.opening.Lock() // for the fill ring of the first socket
 	defer q.pool.opening.Unlock()
+	q.pool.reclaimGone()
 	if q.shard, err = q.pool.enter(q, key); err != nil {
 		return err
 	}
@@ -255,11 +256,16 @@ func (q *Queue) bind(c *Config) (err error) {
 		if first {
 			q.pool.abandon(q.shard)
 		} else {
-			q.pool.leave(q.shard)
+			q.pool.leave(q.shard, false)
 		}
 		return errors.Unwrap(err)
 	}
 	q.shard.ways = q.ways()
+	if zc, err := q.sock.ZeroCopy(); err == nil && !zc {
+		q.pool.mu.Lock()
+		q.shard.copied = true
+		q.pool.mu.Unlock()
+	}
 	if q.sock.rings.queueKey == key {
 		q.pool.reclaim(key)
 		err = q.start(c)
@@ -268,7 +274,7 @@ func (q *Queue) bind(c *Config) (err error) {
 	}
 	if err != nil {
 		_ = q.sock.Close()
-		q.pool.leave(q.shard)
+		q.pool.leave(q.shard, false)
 	}
 	return err
 }

@@ -1,12 +1,13 @@
 package xsk
 
 import (
-	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // PollRx waits until a packet can be received, for timeout at most: 0 only
@@ -42,7 +43,7 @@ func (s *Socket) PollTx(timeout time.Duration) (bool, error) {
 // descriptor.
 func (s *Socket) firstPoll(timeout time.Duration, r *ring, look func() (bool, error), make func() (*waiter, error)) (bool, error) {
 	if !r.gate.enter() {
-		return false, s.fail("poll", os.ErrClosed)
+		return false, s.fail("poll", closed.Err)
 	}
 	r.gate.leave()
 	if r.c == 0 {
@@ -77,7 +78,7 @@ func (s *Socket) waiter(side *atomic.Pointer[waiter], make func() (*waiter, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, os.ErrClosed
+		return nil, closed.Err
 	}
 	if w := side.Load(); w != nil {
 		return w, nil
@@ -92,7 +93,7 @@ func (s *Socket) waiter(side *atomic.Pointer[waiter], make func() (*waiter, erro
 // waitRx looks, and waits in poll if there is nothing.
 func (s *Socket) waitRx(limit time.Duration) (bool, error) {
 	if !s.Rx.gate.enter() {
-		return false, os.ErrClosed
+		return false, closed.Err
 	}
 	defer s.Rx.gate.leave()
 	return rxWait(s.Fill.c, s.Rx.c, s.fd, limit), nil
@@ -100,7 +101,7 @@ func (s *Socket) waitRx(limit time.Duration) (bool, error) {
 
 func (s *Socket) lookRx() (bool, error) {
 	if !s.Rx.gate.enter() {
-		return false, os.ErrClosed
+		return false, closed.Err
 	}
 	defer s.Rx.gate.leave()
 	ready, err := rxReady(s.Fill.c, s.Rx.c, s.fd)
@@ -109,7 +110,7 @@ func (s *Socket) lookRx() (bool, error) {
 
 func (s *Socket) lookTx() (bool, error) {
 	if !s.Tx.gate.enter() {
-		return false, os.ErrClosed
+		return false, closed.Err
 	}
 	defer s.Tx.gate.leave()
 	ready, err := txReady(s.Tx.c, s.fd)
@@ -120,7 +121,7 @@ func (s *Socket) lookTx() (bool, error) {
 // hold.
 func (s *Socket) gone() error {
 	if !s.Rx.gate.enter() {
-		return os.ErrClosed
+		return closed.Err
 	}
 	defer s.Rx.gate.leave()
 	errno, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)

@@ -1,6 +1,7 @@
 package xsk_test
 
 import (
+	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -87,7 +88,7 @@ func TestRxBurstWaitReceivesWhatComesSlowlyAndQuickly(t *testing.T) {
 		require.NoError(t, rx.Socket.Close())
 		select {
 		case err := <-failed:
-			assert.ErrorIs(t, err, os.ErrClosed)
+			assert.ErrorIs(t, err, net.ErrClosed)
 		case <-time.After(5 * time.Second):
 			assert.Fail(t, "still waiting")
 		}
@@ -194,7 +195,7 @@ func TestBothDirectionsParkAtOnceAndCloseWakesThem(t *testing.T) {
 		}
 		require.NoError(t, e.Socket.Close())
 		for range 2 {
-			assert.ErrorIs(t, <-failed, os.ErrClosed)
+			assert.ErrorIs(t, <-failed, net.ErrClosed)
 		}
 	})
 }

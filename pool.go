@@ -2,6 +2,7 @@ package xsk
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,7 +37,10 @@ type pool struct {
 
 	hungry  atomic.Bool              // a Queue lacks frames to receive into: wake it
 	strange atomic.Uint64            // frames the kernel returned that were not out
-	shards  atomic.Pointer[[]*shard] // by number; it only grows, and mu guards that
+	shards  atomic.Pointer[[]*shard] // by number; mu guards changes, and the lock of a shard that goes
+
+	queues     atomic.Int32 // open ones
+	lookedGone atomic.Int64 // when reclaimGone did, in Unix nanoseconds
 
 	opening sync.Mutex // held while a Queue is bound; taken before the others
 
@@ -137,10 +141,10 @@ func (p *pool) lockHome(e *entry) *shard {
 		home := e.home.Load() // first: a shard that it names is there by now
 		s := p.all()[home]
 		s.mu.Lock()
-		if e.home.Load() == s.number {
+		if e.home.Load() == s.number && p.all()[home] == s {
 			return s
 		}
-		s.mu.Unlock() // it was free, and moved
+		s.mu.Unlock() // it was free, and moved; or another shard has the number now
 	}
 }
 
@@ -226,13 +230,54 @@ func (p *pool) enter(q *Queue, key queueKey) (*shard, error) {
 	if sum > len(p.table) {
 		return nil, invalid("RxFrames of all queues on this Umem add up to %d, and it has %d frames", sum, len(p.table))
 	}
-	if len(all) == 1<<16 {
-		return nil, invalid("65535 queues were opened on this Umem")
+	s := &shard{number: p.vacant(), table: p.table, key: key, queue: q, free: noFrame}
+	if s.number == 1<<16 {
+		return nil, invalid("65535 queues of this Umem have frames")
 	}
-	s := &shard{number: uint32(len(all)), table: p.table, key: key, queue: q, free: noFrame}
-	all = append(all, s)
+	p.queues.Add(1)
+	all = slices.Clone(all)
+	if int(s.number) == len(all) {
+		all = append(all, s)
+		p.shards.Store(&all)
+		return s, nil
+	}
+	// Who looks for the old one's frames looks again once he has its lock.
+	old := all[s.number]
+	all[s.number] = s
+	old.mu.Lock()
+	defer old.mu.Unlock()
 	p.shards.Store(&all)
 	return s, nil
+}
+
+// vacant is a number for a new shard: that of one whose Queue is closed and left
+// nothing behind, or else the next. mu is locked.
+func (p *pool) vacant() uint32 {
+	all := p.all()
+	for _, s := range all {
+		s.mu.Lock()
+	}
+	defer func() {
+		for _, s := range all {
+			s.mu.Unlock()
+		}
+	}()
+	taken := make([]bool, len(all))
+	for i, s := range all {
+		taken[i] = i == 0 || s.queue != nil || s == p.orphans || s.count != [owners]int{}
+		for _, other := range all { // see mayShare
+			taken[i] = taken[i] || other.queue != nil && other.key == s.key
+		}
+	}
+	for i := range p.table {
+		if e := &p.table[i]; e.owner == ownerTx || e.owner == ownerRetired {
+			taken[e.queue] = true
+		}
+	}
+	if i := slices.Index(taken, false); i >= 0 {
+		return uint32(i)
+	}
+	return uint32(len(all))
 }
 
 // mayShare refuses a Queue for a direction that another on the same queue has, or
@@ -258,9 +303,10 @@ func mayShare(all []*shard, key queueKey, ways ways) error {
 	return nil
 }
 
-// reclaim frees the frames of closed Queues on key: a new bind of the same
-// queue has just proved that the kernel let go of them.
-func (p *pool) reclaim(key queueKey) {
+// reclaim frees the frames of closed Queues on key, and returns how many: a new bind
+// of the same queue, or the end of its interface, has proved that the kernel let go of
+// them.
+func (p *pool) reclaim(key queueKey) (freed int) {
 	p.lockAll()
 	defer p.unlockAll()
 	all := p.all()
@@ -268,6 +314,7 @@ func (p *pool) reclaim(key queueKey) {
 		e := &p.table[i]
 		if e.owner == ownerRetired && all[e.queue].key == key && all[e.queue].queue == nil {
 			all[e.home.Load()].put(uint32(i))
+			freed++
 		}
 	}
 	for _, s := range all[1:] {
@@ -275,6 +322,7 @@ func (p *pool) reclaim(key queueKey) {
 			all[0].claim(s, len(p.table))
 		}
 	}
+	return freed
 }
 
 // adopt gives s the frames that an earlier Queue posted to the Umem's own fill
@@ -304,22 +352,28 @@ func (p *pool) abandon(s *shard) {
 	p.lockAll()
 	defer p.unlockAll()
 	s.queue = nil
+	p.queues.Add(-1)
 	p.all()[0].claim(s, len(p.table))
 	p.orphans = s
 	p.unmap()
 }
 
-// leave retires what the kernel may still have of a Queue that is closed, and
-// makes its free frames common.
-func (p *pool) leave(s *shard) {
+// leave retires what the kernel may still have of a Queue that is closed, unless it
+// has let go of it, and makes its free frames common.
+func (p *pool) leave(s *shard, letGo bool) {
 	p.lockAll()
 	defer p.unlockAll()
 	all := p.all()
 	s.queue = nil
+	p.queues.Add(-1)
 	for i := range p.table {
 		e := &p.table[i]
 		home := all[e.home.Load()]
 		if e.owner == ownerRx && home == s || e.owner == ownerTx && uint32(e.queue) == s.number {
+			if letGo {
+				home.put(uint32(i))
+				continue
+			}
 			e.queue = uint16(s.number)
 			home.move(e, ownerRetired)
 		}

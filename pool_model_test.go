@@ -66,7 +66,11 @@ func (w *world) open(i int) {
 	var err error
 	q.shard, err = w.pool.enter(q, key)
 	require.NoError(w.t, err)
-	w.free = append(w.free, nil)
+	if number := int(q.shard.number); number == len(w.free) {
+		w.free = append(w.free, nil)
+	} else {
+		require.Empty(w.t, w.free[number], "a number that is used again")
+	}
 	q.rx.descs = make([]Desc, maxBurst+mostFrags)
 	w.queues[i] = q
 	w.pool.reclaim(key)

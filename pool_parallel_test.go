@@ -129,7 +129,7 @@ func TestQueuesShareFramesInParallel(t *testing.T) {
 	require.Zero(t, shared.strange.Load())
 	require.Greater(t, moved.Load(), int64(10000))
 	for i, p := range players {
-		p.pool.leave(p.shard)
+		p.pool.leave(p.shard, false)
 		p.endLoan()
 		open(i)
 	}

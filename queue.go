@@ -108,12 +108,16 @@ func (q *Queue) Close() error {
 	}
 	q.last = q.Stats()
 	q.closed.Store(true)
+	letGo := q.sock.offQueue()
 	err := q.sock.Close() // returns when nobody waits or is in a burst
 	q.rx.mu.Lock()
 	defer q.rx.mu.Unlock()
 	q.tx.mu.Lock()
 	defer q.tx.mu.Unlock()
-	q.pool.leave(q.shard)
+	if q.pool.leave(q.shard, letGo); letGo {
+		q.pool.reclaim(q.shard.key) // of those before on the same queue, too
+		q.pool.cameBack(false)
+	}
 	if q.ownUmem {
 		err = errors.Join(err, q.umem.Close())
 	}

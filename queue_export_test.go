@@ -88,3 +88,20 @@ func (q *Queue) LoseEnds() int {
 	}
 	return int(to - from)
 }
+
+// Shards is how many shards the pool has.
+func (q *Queue) Shards() int { return len(q.pool.all()) }
+
+// Reopen enters and leaves the pool n times, as Queues on another queue do.
+func (q *Queue) Reopen(n int) {
+	for range n {
+		other := &Queue{pool: q.pool}
+		key := queueKey{ifindex: -1}
+		s, err := q.pool.enter(other, key)
+		if err != nil {
+			panic(err)
+		}
+		q.pool.reclaim(key)
+		q.pool.leave(s, false)
+	}
+}

@@ -1,11 +1,13 @@
 package xsk
 
 import (
-	"os"
+	"fmt"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // shortOfFrames is how long Receive waits when all its frames are being sent:
@@ -94,13 +96,13 @@ func (q *Queue) receive(frames []Frame, quick bool) (int, error) {
 	r := &q.rx
 	if q.closed.Load() {
 		q.endLoan()
-		return 0, os.ErrClosed
+		return 0, closed.Err
 	}
 	if q.txOnly {
 		return 0, invalid("the queue only sends (SocketConfig.TxOnly)")
 	}
 	if q.recycle(); r.starved() {
-		if !q.pool.reap() {
+		if !q.pool.reap() && !q.pool.reclaimGone() {
 			if err := q.sock.gone(); err != nil {
 				return 0, err
 			}
@@ -380,7 +382,8 @@ func (q *Queue) endLoan() {
 	s := q.shard
 	s.mu.Lock()
 	for _, index := range q.rx.loan {
-		if s.loanOver(&s.table[index]) {
+		// When another shard has the number, none of these frames is lent any more.
+		if q.pool.all()[s.number] == s && s.loanOver(&s.table[index]) {
 			s.put(index)
 		}
 	}
@@ -392,8 +395,12 @@ func (q *Queue) endLoan() {
 // noBuffers says where all the frames are.
 func (q *Queue) noBuffers() error {
 	c := q.pool.counts()
-	return explained(syscall.ENOBUFS, "no frame left to receive into: of %d the program keeps %d, and %d are being sent",
-		c.Total(), c.User+c.Loan, c.Tx)
+	retired := ""
+	if c.Retired > 0 {
+		retired = fmt.Sprintf(", and %d went out of use with queues that were closed", c.Retired)
+	}
+	return explained(syscall.ENOBUFS, "no frame left to receive into: of %d the program keeps %d, and %d are being sent%s",
+		c.Total(), c.User+c.Loan, c.Tx, retired)
 }
 
 // lingers is how long to gather packets now.

@@ -2,6 +2,7 @@ package xsk_test
 
 import (
 	"errors"
+	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -47,7 +48,7 @@ func TestFreedFramesFeedAReceiverInAQuickWait(t *testing.T) {
 		within(t, 5*time.Second, func() bool { return receiver.Stats().Frames.Rx >= 56 })
 		assert.Less(t, time.Since(start), 500*time.Millisecond, "it looks once a second by itself")
 		require.NoError(t, receiver.Close())
-		assert.ErrorIs(t, <-done, os.ErrClosed)
+		assert.ErrorIs(t, <-done, net.ErrClosed)
 	})
 }
 
@@ -144,13 +145,13 @@ func TestReceiveHonoursDeadlinesAndClose(t *testing.T) {
 	require.NoError(t, q.SetDeadline(time.Time{}))
 	time.AfterFunc(20*time.Millisecond, func() { _ = q.Close() })
 	_, err = q.Receive(frames)
-	require.ErrorIs(t, err, os.ErrClosed)
+	require.ErrorIs(t, err, net.ErrClosed)
 	for _, call := range []func([]xsk.Frame) (int, error){q.Receive, q.TryReceive, q.Send, q.TrySend, q.Alloc, q.TryAlloc} {
 		n, err := call(frames)
 		assert.Zero(t, n)
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
 	}
-	assert.ErrorIs(t, q.SetDeadline(time.Now()), os.ErrClosed)
+	assert.ErrorIs(t, q.SetDeadline(time.Now()), net.ErrClosed)
 	require.NoError(t, q.Close())
 }
 

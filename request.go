@@ -2,7 +2,8 @@ package xsk
 
 import (
 	"fmt"
-	"os"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // A request is what the program asks for the packet in a frame, until the packet is
@@ -140,7 +141,7 @@ func (q *Queue) TxTimestamps(stamps []TxTimestamp) (int, error) {
 	q.tx.mu.Lock()
 	defer q.tx.mu.Unlock()
 	if q.closed.Load() {
-		return 0, q.fail("take timestamps", os.ErrClosed)
+		return 0, q.fail("take timestamps", closed.Err)
 	}
 	err := q.sendable()
 	if err == nil {

@@ -1,7 +1,7 @@
 package xsk_test
 
 import (
-	"os"
+	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -89,7 +89,7 @@ func TestOneWaySocketsLackTheOtherRing(t *testing.T) {
 	assert.ErrorIs(t, err, syscall.EINVAL)
 	require.NoError(t, tx.Socket.Close())
 	_, err = tx.PollRx(-1)
-	assert.ErrorIs(t, err, os.ErrClosed)
+	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
 func TestCloseWaitsForRingCallsInFlight(t *testing.T) {

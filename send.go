@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // A sender is what a sending goroutine works with while it has the turn.
@@ -95,7 +97,7 @@ func (q *Queue) sendNow(frames []Frame) (int, error) {
 func (q *Queue) sendable() error {
 	switch {
 	case q.closed.Load():
-		return os.ErrClosed
+		return closed.Err
 	case q.rxOnly:
 		return invalid("the queue only receives (SocketConfig.RxOnly)")
 	}
@@ -177,15 +179,19 @@ func (q *Queue) tryAlloc(frames []Frame) (int, error) {
 	q.tx.mu.Lock()
 	defer q.tx.mu.Unlock()
 	if q.closed.Load() {
-		return 0, os.ErrClosed
+		return 0, closed.Err
 	}
 	if _, err := q.burst(nil); err != nil {
 		return 0, err
 	}
-	if len(q.pool.all()) > 2 { // frames of this Queue may have gone out of another
+	if q.pool.queues.Load() > 1 { // frames of this Queue may have gone out of another
 		q.pool.reap()
 	}
-	if n := q.allocFree(frames); n > 0 {
+	n := q.allocFree(frames)
+	if n == 0 && len(frames) > 0 && q.pool.reclaimGone() {
+		n = q.allocFree(frames)
+	}
+	if n > 0 {
 		return n, nil
 	}
 	return 0, q.sock.latch(false, nil)

@@ -17,6 +17,7 @@ type shard struct {
 	key    queueKey
 	queue  *Queue // nil after Close; pool.mu guards it
 	ways   ways   // none before the bind; pool.opening guards it
+	copied bool   // in copy mode; pool.mu guards it
 
 	mu    sync.Mutex
 	count [owners]int // of the frames at home here

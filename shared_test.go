@@ -2,6 +2,7 @@ package xsk_test
 
 import (
 	"errors"
+	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -184,7 +185,7 @@ func TestHalvesExcludeWhatHasTheSameWay(t *testing.T) {
 	require.NoError(t, tx.Close())
 	require.NoError(t, u.Close())
 	_, err = rx.Receive(make([]xsk.Frame, 1))
-	assert.ErrorIs(t, err, os.ErrClosed)
+	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
 // Closing wakes both, in either order, and leaves the other half at work.
@@ -202,7 +203,7 @@ func TestHalvesCloseInEitherOrder(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		if rxFirst {
 			require.NoError(t, rx.Close())
-			assert.ErrorIs(t, <-waiting, os.ErrClosed)
+			assert.ErrorIs(t, <-waiting, net.ErrClosed)
 			sendPackets(t, tx, 0, 10, 60)
 			require.NoError(t, peer.SetReadDeadline(time.Now().Add(testns.Patience(5*time.Second))))
 			_, err := peer.Receive(make([]xsk.Frame, 10))

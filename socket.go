@@ -3,11 +3,12 @@ package xsk
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // SocketConfig describes a Socket. The zero value asks for libxdp's defaults
@@ -51,6 +52,7 @@ type Socket struct {
 	busyPoll   BusyPoll
 	spins      bool // it polls, and its bursts always enter the kernel
 	registered registration
+	servedBy   []int // ids of the XDP programs that were there when it was registered
 
 	rxWaiter, txWaiter atomic.Pointer[waiter]
 
@@ -76,7 +78,7 @@ func (s *Socket) ZeroCopy() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return false, s.fail("options", os.ErrClosed)
+		return false, s.fail("options", closed.Err)
 	}
 	zc, err := zeroCopy(s.fd)
 	return zc, s.fail("options", err)
@@ -114,7 +116,7 @@ func (s *Socket) Stats() (Stats, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return Stats{}, s.fail("statistics", os.ErrClosed)
+		return Stats{}, s.fail("statistics", closed.Err)
 	}
 	stats, err := socketStats(s.fd)
 	return stats, s.fail("statistics", err)
@@ -157,7 +159,7 @@ func (s *Socket) SetTxBudget(packets int) error {
 func (s *Socket) setTxBudget(packets int) error {
 	switch {
 	case s.closed:
-		return os.ErrClosed
+		return closed.Err
 	case s.txSize == 0:
 		return invalid("the socket has no TX ring")
 	case packets < leastTxBudget || packets > s.txSize:
@@ -192,7 +194,7 @@ func (s *Socket) receive(fill []Addr, rx []Desc) burst {
 	s.Fill.uses++
 	s.Rx.uses++
 	if !s.Rx.gate.enter() {
-		return burst{err: os.ErrClosed}
+		return burst{err: closed.Err}
 	}
 	var b burst
 	if len(fill) > 0 || !rxIdle(s.Fill.c, s.Rx.c) {
@@ -246,7 +248,7 @@ func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout, linger time.Durati
 func (s *Socket) receiveWait(w *waiter, fill []Addr, rx []Desc, limit, linger time.Duration) (b burst, waited bool) {
 	s.Fill.uses++
 	s.Rx.uses++
-	b.err = os.ErrClosed
+	b.err = closed.Err
 	if s.Rx.gate.enter() {
 		b, waited = rxBurstWait(s.Fill.c, s.Rx.c, s.fd, fill, rx, limit, linger, w.gather)
 		s.Rx.gate.leave()
@@ -289,7 +291,7 @@ func (s *Socket) transmit(tx []Desc, done []Addr) burst {
 	s.Tx.uses++
 	s.Completion.uses++
 	if !s.Tx.gate.enter() {
-		return burst{err: os.ErrClosed}
+		return burst{err: closed.Err}
 	}
 	var b burst
 	if len(tx) > 0 || !txIdle(s.Tx.c, s.Completion.c) {
@@ -305,7 +307,7 @@ func (s *Socket) transmit(tx []Desc, done []Addr) burst {
 // burstError explains what a burst's wake-up met. A loop may go on calling
 // after Close, so that answer allocates nothing.
 func (s *Socket) burstError(verb string, err error) error {
-	if err == nil || err == os.ErrClosed {
+	if err == nil || err == closed.Err {
 		return err
 	}
 	return s.fail(verb, kickError(err))
@@ -316,7 +318,7 @@ func (s *Socket) burstError(verb string, err error) error {
 // [Socket.RxBurst], and wrap ENODEV in zero copy when the interface is gone.
 func (s *Socket) WakeRx() error {
 	if !s.Rx.gate.enter() {
-		return s.fail("wake rx", os.ErrClosed)
+		return s.fail("wake rx", closed.Err)
 	}
 	defer s.Rx.gate.leave()
 	if s.Rx.c == 0 {
@@ -330,7 +332,7 @@ func (s *Socket) WakeRx() error {
 // block. Errors are those of [Socket.TxBurst].
 func (s *Socket) WakeTx() error {
 	if !s.Tx.gate.enter() {
-		return s.fail("kick", os.ErrClosed)
+		return s.fail("kick", closed.Err)
 	}
 	defer s.Tx.gate.leave()
 	return s.fail("kick", kickError(wakeTx(s.Tx.c, s.fd)))

@@ -1,7 +1,7 @@
 package xsk_test
 
 import (
-	"os"
+	"net"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -245,20 +245,20 @@ func TestAfterCloseEverythingAnswersErrClosedOrZero(t *testing.T) {
 		require.NoError(t, s.Close())
 		require.NoError(t, s.Close())
 		_, err = s.Stats()
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
 		_, err = s.ZeroCopy()
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
 		_, err = s.PollRx(-1)
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
 		_, err = s.PollTx(0)
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
 		_, _, err = s.RxBurst([]xsk.Addr{0}, make([]xsk.Desc, 1))
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
 		_, _, err = s.TxBurst(make([]xsk.Desc, 1), make([]xsk.Addr, 1))
-		assert.ErrorIs(t, err, os.ErrClosed)
-		assert.ErrorIs(t, s.WakeRx(), os.ErrClosed)
-		assert.ErrorIs(t, s.WakeTx(), os.ErrClosed)
-		assert.ErrorIs(t, s.UpdateXSKMap(xsk.MapFD(0)), os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
+		assert.ErrorIs(t, s.WakeRx(), net.ErrClosed)
+		assert.ErrorIs(t, s.WakeTx(), net.ErrClosed)
+		assert.ErrorIs(t, s.UpdateXSKMap(xsk.MapFD(0)), net.ErrClosed)
 		assert.Equal(t, -1, s.FD())
 		assert.Zero(t, s.Fill.Produce([]xsk.Addr{0}), "the Umem's rings went with its last socket")
 		assert.Zero(t, s.Rx.Consume(make([]xsk.Desc, 1)))

@@ -44,7 +44,7 @@ type FrameCounts struct {
 	Loan    int // lent by Receive, or by a Loan
 	User    int // the program's: kept, or from Alloc
 	Tx      int // with the kernel to be sent
-	Retired int // of closed Queues, until the same queue is opened again or the Umem closed
+	Retired int // of closed Queues, until the same queue is opened again, its interface is gone, or the Umem closed
 }
 
 // Total is the sum: all frames of the Umem.

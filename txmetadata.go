@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"syscall"
 
+	"github.com/go-xsk/xsk/internal/closed"
 	"github.com/go-xsk/xsk/internal/kernel"
 )
 
@@ -99,7 +99,7 @@ func (u *Umem) setTxMetadata(d *Desc, r TxRequest) error {
 	m := u.Metadata(*d, int(u.txMeta))
 	if m == nil {
 		if u.area == nil {
-			return os.ErrClosed
+			return closed.Err
 		}
 		return u.noRoom(d)
 	}

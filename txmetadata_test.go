@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"net"
 	"os"
 	"regexp"
 	"strconv"
@@ -368,6 +369,6 @@ func TestSetTxMetadataKnowsItsUmem(t *testing.T) {
 	assert.Zero(t, u.TxTimestamp(16), "not sent yet")
 	assert.Zero(t, u.TxTimestamp(1<<40))
 	require.NoError(t, u.Close())
-	assert.ErrorIs(t, u.SetTxMetadata(&d, xsk.TxRequest{}), os.ErrClosed)
+	assert.ErrorIs(t, u.SetTxMetadata(&d, xsk.TxRequest{}), net.ErrClosed)
 	assert.Zero(t, u.TxTimestamp(16))
 }

@@ -2,6 +2,7 @@ package xsk_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -151,7 +152,7 @@ func TestUmemCloseTwiceThenAnswersNothing(t *testing.T) {
 	assert.False(t, u.Fill.NeedsWakeup())
 	assert.Zero(t, u.Completion.Consume(make([]xsk.Addr, 1)))
 	_, err := xsk.NewSocket("lo", 0, u, nil)
-	assert.ErrorIs(t, err, os.ErrClosed)
+	assert.ErrorIs(t, err, net.ErrClosed)
 	assert.NotEmpty(t, u.String())
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // tick bounds every park. The kernel wakes no poller when the interface is
@@ -219,7 +221,7 @@ func (w *waiter) parkFor(d time.Duration) (bool, error) {
 	case w.ready || w.err != nil:
 		return w.ready, w.err
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-		return false, os.ErrClosed // RawConn's own error is not ErrClosed
+		return false, closed.Err // RawConn's own error is not ErrClosed
 	}
 	return false, nil
 }
@@ -242,7 +244,7 @@ func (w *waiter) arm(until time.Time) (nudged bool, err error) {
 		}
 	}
 	if w.set(until) != nil {
-		return false, os.ErrClosed
+		return false, closed.Err
 	}
 	return false, nil
 }
@@ -269,7 +271,7 @@ func (w *waiter) setDeadline(t time.Time) error {
 	defer w.mu.Unlock()
 	w.deadline = t
 	if w.set(time.Now()) != nil {
-		return os.ErrClosed
+		return closed.Err
 	}
 	return nil
 }

@@ -239,7 +239,7 @@ func TestASegmentedDatagramOfALocalSenderArrivesWhole(t *testing.T) {
 	without(t, func() {
 		require.NoError(t, p.Do(func() (err error) {
 			testns.IP(t, "neigh", "replace", "192.0.2.1", "lladdr", near.HardwareAddr.String(), "dev", "eth0")
-			testns.TxChecksumOn(t, "eth0")
+			require.NoError(t, testns.TxChecksumOn("eth0"))
 			fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 			return err
 		}))
@@ -388,7 +388,7 @@ func TestAPacketWithoutAnEndIsDroppedAndCounted(t *testing.T) {
 		require.Zero(t, n)
 		require.NoError(t, q.Close())
 		_, err = q.Receive(frames)
-		require.ErrorIs(t, err, os.ErrClosed)
+		require.ErrorIs(t, err, net.ErrClosed)
 		require.False(t, q.Mapped())
 	})
 }

@@ -115,7 +115,8 @@
 //
 // Errors name the operation, the interface, the queue and the rule that was
 // broken, and wrap the kernel's errno for [errors.Is]. What this kernel or libxdp
-// lacks wraps [errors.ErrUnsupported] and names the version that has it.
+// lacks wraps [errors.ErrUnsupported] and names the version that has it. The error after
+// Close is [os.ErrClosed] and [net.ErrClosed] alike.
 //
 // # What the interface does
 //

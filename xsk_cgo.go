@@ -191,9 +191,12 @@ func programName(id int) string {
 	return C.GoString(&name[0])
 }
 
-// dispatched are the ids of the programs behind libxdp's dispatcher.
+// dispatched are the ids of the programs behind libxdp's dispatcher. libxdp looks into
+// its folder in bpffs for it, as for foreignProgram: hence the fork lock.
 func dispatched(ifindex int) []int {
 	var ids [16]C.uint32_t
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	n := C.xskgo_dispatched(C.uint32_t(ifindex), &ids[0], C.uint32_t(len(ids)))
 	programs := make([]int, n)
 	for i := range programs {
@@ -206,6 +209,8 @@ func dispatched(ifindex int) []int {
 // libxdp's cannot join, or "".
 func foreignProgram(ifindex int) string {
 	var name [160]C.char
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	C.xskgo_foreign_program(C.uint32_t(ifindex), &name[0], C.uint32_t(len(name)))
 	return C.GoString(&name[0])
 }

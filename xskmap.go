@@ -2,12 +2,13 @@ package xsk
 
 import (
 	"math"
-	"os"
 	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // An XSKMap is a BPF map of type XSKMAP, known by its file descriptor.
@@ -44,15 +45,15 @@ func openPinned(path string) (int, error) {
 		path      unsafe.Pointer
 		fd, flags uint32
 	}{path: unsafe.Pointer(name)}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_OBJ_GET, uintptr(unsafe.Pointer(&get)), unsafe.Sizeof(get))
-	if errno != 0 {
-		return -1, errno
+	fd, err := bpf(unix.BPF_OBJ_GET, unsafe.Pointer(&get), unsafe.Sizeof(get))
+	if err != nil {
+		return -1, err
 	}
-	if _, err := mapID(int(fd)); err != nil {
-		_ = unix.Close(int(fd))
+	if _, err := mapID(fd); err != nil {
+		_ = unix.Close(fd)
 		return -1, explained(err, "it is no XSKMAP")
 	}
-	return int(fd), nil
+	return fd, nil
 }
 
 // UpdateXSKMap registers the Socket in m under its queue number, so that a
@@ -83,7 +84,7 @@ func (s *Socket) updateXSKMap(m XSKMap, key int) error {
 	case key < 0 || key > math.MaxInt32:
 		return invalid("%d is no key of an XSKMAP", key)
 	case s.closed:
-		return os.ErrClosed
+		return closed.Err
 	case m == nil:
 		return invalid("the XSKMap is nil")
 	case s.rings.program:
@@ -93,7 +94,11 @@ func (s *Socket) updateXSKMap(m XSKMap, key int) error {
 	if err != nil {
 		return err
 	}
-	return s.registered.enter(fd, key, s)
+	if err := s.registered.enter(fd, key, s); err != nil {
+		return err
+	}
+	s.servedBy, _ = s.programs()
+	return nil
 }
 
 // usable is the descriptor of m, if it is open and serves the interface.

@@ -3,6 +3,7 @@ package bpf_test
 import (
 	"bufio"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -140,7 +141,7 @@ func TestMethodsAfterClose(t *testing.T) {
 	assert.Equal(t, -1, p.FileDescriptor())
 	assert.Equal(t, bpf.Auto, p.Mode())
 	assert.Equal(t, a+": closed", p.String())
-	assert.ErrorIs(t, p.WaitLink(t.Context()), os.ErrClosed)
+	assert.ErrorIs(t, p.WaitLink(t.Context()), net.ErrClosed)
 }
 
 func TestCloseAfterTheInterfaceIsGone(t *testing.T) {

@@ -2,8 +2,9 @@ package bpf
 
 import (
 	"fmt"
-	"os"
 	"strings"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // Counters are what a Program did with the packets of its interface since
@@ -56,7 +57,7 @@ func (p *Program) Counters() (Counters, error) {
 
 func (p *Program) readCounters() (Counters, error) {
 	if p.closed {
-		return Counters{}, os.ErrClosed
+		return Counters{}, closed.Err
 	}
 	sum, err := readCounters(p.maps.counters)
 	if err != nil {

@@ -3,7 +3,6 @@ package bpf_test
 import (
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -52,7 +51,7 @@ func TestCountersTellWhereThePacketsAre(t *testing.T) {
 
 	require.NoError(t, p.Close())
 	_, err = p.Counters()
-	assert.ErrorIs(t, err, os.ErrClosed)
+	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
 // TestCountersCountTheFirst gives pairs of rules, and of exceptions, a packet that

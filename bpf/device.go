@@ -3,13 +3,13 @@ package bpf
 import (
 	"context"
 	"fmt"
-	"os"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/go-xsk/xsk/internal/closed"
 	"github.com/go-xsk/xsk/internal/rights"
 )
 
@@ -103,7 +103,7 @@ func (p *Program) linkMissing() (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return "", os.ErrClosed
+		return "", closed.Err
 	}
 	return p.device.linkMissing()
 }

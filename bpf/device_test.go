@@ -3,7 +3,7 @@ package bpf_test
 import (
 	"context"
 	"errors"
-	"os"
+	"net"
 	"os/exec"
 	"strconv"
 	"syscall"
@@ -108,5 +108,5 @@ func TestCloseEndsWaitLink(t *testing.T) {
 	go func() { waited <- p.WaitLink(timeout(t, 10*time.Second)) }()
 	time.Sleep(20 * time.Millisecond)
 	require.NoError(t, p.Close())
-	assert.ErrorIs(t, <-waited, os.ErrClosed)
+	assert.ErrorIs(t, <-waited, net.ErrClosed)
 }

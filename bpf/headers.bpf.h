@@ -71,13 +71,23 @@ static __always_inline bool has(struct packet *p, void *header, __u32 left, __u3
 	return likely(left >= size && header + size <= p->end);
 }
 
+/* index16 is n as an index of a table of 64 K. clang knows that it has 16 bits and leaves
+ * the mask out where it can; verifiers as old as that of Linux 6.1 do not. */
+static __always_inline __u32 index16(__be16 n)
+{
+	__u32 i = bpf_ntohs(n);
+
+	barrier_var(i);
+	return i & 0xffff;
+}
+
 /* ports reads the two ports, which UDP and TCP have at the same place. */
 static __always_inline void ports(struct packet *p, struct udphdr *h, enum rule destination, enum rule source)
 {
 	if (config.used & (RULE(destination) | RULE(MANAGEMENT)))
-		p->numbers |= numbers[bpf_ntohs(h->dest)] & NUMBER(destination);
+		p->numbers |= numbers[index16(h->dest)] & NUMBER(destination);
 	if (config.used & (RULE(source) | RULE(MANAGEMENT)))
-		p->numbers |= numbers[bpf_ntohs(h->source)] & NUMBER(source);
+		p->numbers |= numbers[index16(h->source)] & NUMBER(source);
 }
 
 /* tell keeps the ports for flow. */
@@ -279,7 +289,7 @@ static __always_inline void headers(struct xdp_md *ctx, struct packet *p, volati
 	if (unlikely(is_tag(type)))
 		return doubt(p, OF_TYPE);
 	if (config.used & (RULE(ETHERTYPES) | RULE(MANAGEMENT)))
-		p->numbers = numbers[bpf_ntohs(type)] & NUMBER(ETHERTYPES);
+		p->numbers = numbers[index16(type)] & NUMBER(ETHERTYPES);
 	if (!(config.used & OF_IP))
 		return;
 	if (type == bpf_htons(ETH_P_IP))

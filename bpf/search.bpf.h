@@ -9,19 +9,26 @@ static __always_inline __u32 find_mac(__u8 *a)
 	__u16 end = *(__u16 *)(a + 4);
 	__u32 at = 0;
 
-	if (!(numbers[bpf_ntohs(end)] & NUMBER_MAC))
+	if (!(numbers[index16(end)] & NUMBER_MAC))
 		return 0;
 	__u64 value = (__u64)bpf_ntohl(*(__u32 *)a) << 16 | bpf_ntohs(end);
 	struct range *r = bpf_map_lookup_elem(&macs, &at);
-	__u32 hits = r ? r->hits : 0;
+	__u64 hits = r ? r->hits : 0;
 	at = forget(0);
 	for (__u32 step = config.top_mac; step; step >>= 1) {
 		__u32 next = at + step;
+		__u64 start = 1ull << 63, found = 0; /* behind all values */
 		r = bpf_map_lookup_elem(&macs, &next);
-		if (r && r->start <= value) {
-			at = next;
-			hits = r->hits;
+		if (r) {
+			start = r->start;
+			found = r->hits;
 		}
+		/* Without branches, or clang has the loop fall through into its
+		 * beginning, which older kernels refuse (cfg_test.go). */
+		__u64 beyond = (__s64)(value - start) >> 63; /* all ones, or 0 */
+		barrier_var(beyond);
+		at += step & ~beyond;
+		hits = (hits & beyond) | (found & ~beyond);
 	}
 	return hits;
 }

@@ -3,10 +3,11 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // Update changes the filter while packets flow. Each packet meets either the old
@@ -39,7 +40,7 @@ func (p *Program) update(f Filter) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return os.ErrClosed
+		return closed.Err
 	}
 	if err := p.device.fits(&f); err != nil {
 		return err

@@ -1,7 +1,7 @@
 package bpf_test
 
 import (
-	"os"
+	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -51,7 +51,7 @@ func TestUpdateChangesTheFilter(t *testing.T) {
 			require.NoError(t, p.Update(bpf.Filter{None: true}))
 			goesTo(54, false)
 			require.NoError(t, p.Close())
-			assert.ErrorIs(t, p.Update(bpf.Filter{All: true}), os.ErrClosed)
+			assert.ErrorIs(t, p.Update(bpf.Filter{All: true}), net.ErrClosed)
 		})
 	}
 }
@@ -99,7 +99,7 @@ func TestUpdateMeetsClose(t *testing.T) {
 			defer users.Done()
 			for err := error(nil); err == nil; {
 				if err = p.Update(bpf.Filter{UDPPorts: []uint16{53}}); err != nil {
-					assert.ErrorIs(t, err, os.ErrClosed)
+					assert.ErrorIs(t, err, net.ErrClosed)
 				}
 			}
 		}()
@@ -107,7 +107,7 @@ func TestUpdateMeetsClose(t *testing.T) {
 			defer users.Done()
 			for err := error(nil); err == nil; _, _ = p.String(), p.FileDescriptor() {
 				if _, err = p.Counters(); err != nil {
-					assert.ErrorIs(t, err, os.ErrClosed)
+					assert.ErrorIs(t, err, net.ErrClosed)
 				}
 			}
 		}()

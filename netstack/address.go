@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"context"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"syscall"
@@ -17,6 +18,18 @@ func addressOf(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlic
 func addrOf(a tcpip.Address) netip.Addr {
 	addr, _ := netip.AddrFromSlice(a.AsSlice())
 	return addr.Unmap()
+}
+
+// isHost4 reports whether a host can have the address, whatever its network.
+func isHost4(a netip.Addr) bool {
+	b := a.As4()
+	return b[0] != 0 && b[0] != 127 && b[0] < 224
+}
+
+// be32 is an IPv4 address as a number.
+func be32(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
 }
 
 func addrPort(a tcpip.FullAddress) netip.AddrPort { return netip.AddrPortFrom(addrOf(a.Addr), a.Port) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
+	"github.com/go-xsk/xsk/netstack"
 )
 
 // A wire writes raw packets at the peer's end.
@@ -169,4 +170,42 @@ func TestBadPacketsAreDroppedAndCounted(t *testing.T) {
 		arrives("good")
 		assert.Equal(t, before+1, h.Stack.Stats().UDP.ChecksumErrors.Value(), "the stack's own count")
 	})
+}
+
+func TestSourceRouteIsDroppedAndCounted(t *testing.T) {
+	p := makePeer(t)
+	h := open(t, p.Near, &netstack.Config{Addresses: prefixes(ours4)})
+	conn, err := h.ListenPacket("udp", ours4+":7")
+	require.NoError(t, err)
+	defer conn.Close()
+	w := newWire(t, p)
+	for _, option := range []byte{131, 137, 148} { // loose and strict source route, router alert
+		datagram := make([]byte, header.UDPMinimumSize+1)
+		binary.BigEndian.PutUint16(datagram, 9)
+		binary.BigEndian.PutUint16(datagram[2:], 7)
+		binary.BigEndian.PutUint16(datagram[4:], uint16(len(datagram)))
+		datagram[8] = option
+		options := []byte{1, option, 7, 4, 192, 0, 2, 99}
+		if option == 148 {
+			options = []byte{148, 4, 0, 0}
+		}
+		b := make([]byte, header.IPv4MinimumSize+len(options), 100)
+		b = append(b, datagram...)
+		ip := header.IPv4(b)
+		ip.Encode(&header.IPv4Fields{
+			TotalLength: uint16(len(b)), TTL: 64, Protocol: 17,
+			SrcAddr: tcpip.AddrFrom4([4]byte{192, 0, 2, 2}), DstAddr: tcpip.AddrFrom4([4]byte{192, 0, 2, 10}),
+		})
+		ip.SetHeaderLength(uint8(header.IPv4MinimumSize + len(options)))
+		copy(b[header.IPv4MinimumSize:], options)
+		ip.SetChecksum(0)
+		ip.SetChecksum(^ip.CalculateChecksum())
+		w.write(0x0800, b)
+	}
+	require.NoError(t, conn.SetDeadline(time.Now().Add(testns.Patience(5*time.Second))))
+	got := make([]byte, 10)
+	n, _, err := conn.ReadFrom(got)
+	require.NoError(t, err)
+	assert.Equal(t, []byte{148}, got[:n], "only the one without a source route arrives")
+	assert.Equal(t, uint64(2), h.Endpoint().Stats().RxBad)
 }

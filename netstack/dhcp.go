@@ -4,238 +4,417 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-const (
-	dhcpPort   = nclient4.ClientPort
-	serverPort = nclient4.ServerPort
+// A dhcpClient is the DHCP client of a Host (RFC 2131), and the goroutine that keeps
+// the lease. Each state but INIT and BOUND is a method; acquire goes from INIT to
+// BOUND, keep from BOUND to BOUND.
+//
+//	INIT -> SELECTING -> REQUESTING -> (probe) -> BOUND -> RENEWING -> REBINDING
+//
+// The messages are the library's, the states our own: the library's client hears one
+// place only, and takes what it gets.
+type dhcpClient struct {
+	h      *Host
+	link   *dhcpLink
+	mac    net.HardwareAddr
+	id     []byte
+	second time.Duration // a test's may be shorter
 
-	firstTry  = time.Second // how long to wait for an answer, at first; then twice as long, each time
-	lastTry   = 4           // tries, before it begins again
-	shortest  = 500 * time.Millisecond
-	byDefault = time.Hour // a lease that does not say how long it lasts
-)
+	lease   *dhcpLease // what the Host has; nil without
+	began   time.Time  // when it began to ask
+	suggest netip.Addr // the address that it had
+	reason  error      // why the last answer was no good
 
-// A lease is an address that a DHCP server has lent the Host, and the goroutine that
-// keeps it.
-type lease struct {
-	h       *Host
-	catcher *catcher
-	open    atomic.Bool // the program gives us what is for dhcpPort
-	cancel  context.CancelFunc
-	keeper  sync.WaitGroup
-
-	lent   *nclient4.Lease // nil without
-	prefix netip.Prefix
+	cancel context.CancelFunc
+	keeper sync.WaitGroup
 }
 
-// asking reports whether what is for the port of DHCP clients is to come here.
-func (l *lease) asking() bool { return l != nil && l.open.Load() }
+// dhcpSecond is what a second is to clients that begin from now on.
+var dhcpSecond = time.Second
+
+// What is not in the messages, in seconds.
+const (
+	requests   = 4  // tries for an address that was offered, before it begins again
+	slowest    = 64 // between two tries, at most
+	afterClash = 10 // before it asks again, when an address was somebody's (RFC 2131, 3.1)
+	leastRenew = 60 // between two tries to renew, if there is as much time (RFC 2131, 4.4.5)
+)
+
+var (
+	errNAK      = errors.New("the server refuses the request")
+	errNoAnswer = errors.New("no server answers")
+
+	broadcastMAC = net.HardwareAddr(header.EthernetBroadcastAddress)
+	broadcast4   = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	nobody4      = netip.IPv4Unspecified()
+)
 
 // startDHCP gets the first lease.
 func (h *Host) startDHCP(ctx context.Context) error {
-	l := &lease{h: h, catcher: &catcher{e: h.endpoint}}
-	l.open.Store(true)
-	h.opened.lease = l
-	lent, err := l.ask(ctx)
+	c := h.opened.dhcp
+	c.h = h
+	opening, done := h.alive(ctx)
+	defer done()
+	l, err := c.acquire(opening)
 	if err == nil {
-		err = l.take(lent)
+		err = c.apply(l)
+	}
+	if gone := h.Err(); gone != nil && err != nil {
+		err = gone
 	}
 	if err != nil {
 		return fmt.Errorf("DHCP: %w", err)
 	}
-	keep, cancel := context.WithCancel(context.Background())
-	l.cancel = cancel
-	l.keeper.Go(func() { l.keep(keep) })
+	keep, cancel := h.alive(context.Background())
+	c.cancel = cancel
+	c.keeper.Go(func() { c.keep(keep) })
 	return nil
 }
 
-// ask asks all servers, until one lends an address or ctx ends. The program must
-// give us the answers.
-func (l *lease) ask(ctx context.Context) (*nclient4.Lease, error) {
-	conn := l.catcher.listen()
-	c, err := nclient4.NewWithConn(nclient4.NewBroadcastUDPConn(conn, &net.UDPAddr{Port: dhcpPort}),
-		net.HardwareAddr(l.h.endpoint.mac), nclient4.WithTimeout(firstTry), nclient4.WithRetry(lastTry))
+func newDHCPClient(e *Endpoint) *dhcpClient {
+	mac := net.HardwareAddr(e.mac)
+	return &dhcpClient{link: newDHCPLink(e), mac: mac, id: clientID(mac), second: dhcpSecond}
+}
+
+// acquire is INIT: it asks all servers until one lends an address that nobody has, or
+// ctx ends. The address is not the Host's yet.
+func (c *dhcpClient) acquire(ctx context.Context) (*dhcpLease, error) {
+	stop, err := c.link.listen()
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
-	for {
-		// The answer is to be broadcast: we have no address yet to send it to.
-		lent, err := c.Request(ctx, dhcpv4.WithBroadcast(true))
-		switch {
-		case err == nil:
-			return lent, nil
-		case ctx.Err() != nil:
-			return nil, timeoutOf(ctx.Err())
-		case !errors.Is(err, nclient4.ErrNoResponse):
-			if err := sleep(ctx, firstTry); err != nil {
-				return nil, err
-			}
+	defer stop()
+	c.began, c.reason = time.Now(), nil
+	for try := 0; ; try++ {
+		l, err := c.attempt(ctx)
+		if err == nil {
+			return l, nil
 		}
-	}
-}
-
-// renew asks the server that has lent the address, from that address.
-func (l *lease) renew(ctx context.Context) (*nclient4.Lease, error) {
-	c, err := l.unicast()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.Renew(ctx, l.lent)
-}
-
-// unicast makes a client that talks to the server of the lease.
-func (l *lease) unicast() (*nclient4.Client, error) {
-	conn, err := l.h.ListenPacket("udp4", netip.AddrPortFrom(l.prefix.Addr(), dhcpPort).String())
-	if err != nil {
-		return nil, err
-	}
-	server := &net.UDPAddr{IP: l.lent.ACK.ServerIdentifier(), Port: serverPort}
-	c, err := nclient4.NewWithConn(conn, net.HardwareAddr(l.h.endpoint.mac),
-		nclient4.WithServerAddr(server), nclient4.WithTimeout(firstTry), nclient4.WithRetry(lastTry))
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return c, nil
-}
-
-// take makes the Host's address what was lent.
-func (l *lease) take(lent *nclient4.Lease) error {
-	a, ok := netip.AddrFromSlice(lent.ACK.YourIPAddr.To4())
-	bits, _ := lent.ACK.SubnetMask().Size()
-	prefix := netip.PrefixFrom(a, max(bits, 1))
-	if !ok || checkAddress(prefix) != nil {
-		return invalid("the server lends the address %v", lent.ACK.YourIPAddr)
-	}
-	if prefix != l.prefix {
-		l.drop()
-		if err := l.h.addAddress(prefix); err != nil {
-			return fmt.Errorf("add %v: %w", prefix, err)
-		}
-	}
-	l.lent, l.prefix = lent, prefix
-	if routers := lent.ACK.Router(); len(routers) > 0 {
-		if g, ok := netip.AddrFromSlice(routers[0].To4()); ok {
-			if err := l.h.addGateway(g); err != nil {
-				return err
-			}
-		}
-	}
-	var servers []netip.AddrPort
-	for _, ip := range lent.ACK.DNS() {
-		if s, ok := netip.AddrFromSlice(ip.To4()); ok {
-			servers = append(servers, netip.AddrPortFrom(s, 53))
-		}
-	}
-	l.h.mu.Lock()
-	l.h.servers = servers
-	l.h.mu.Unlock()
-	l.open.Store(false)
-	return l.h.opened.update(l.h)
-}
-
-// drop takes the address away, if there is one.
-func (l *lease) drop() {
-	if l.lent != nil {
-		_ = l.h.removeAddress(l.prefix)
-		l.lent, l.prefix = nil, netip.Prefix{}
-	}
-}
-
-// times are how long after it was lent an address is to be renewed, then asked for
-// anew, and then not to be used any more.
-func (l *lease) times() (renew, rebind, end time.Duration) {
-	ack := l.lent.ACK
-	end = max(ack.IPAddressLeaseTime(byDefault), 2*shortest)
-	renew = min(ack.IPAddressRenewalTime(end/2), end/2)
-	rebind = min(ack.IPAddressRebindingTime(end*7/8), end*7/8)
-	return max(renew, shortest), max(rebind, shortest), end
-}
-
-// keep renews the lease in time, and asks for another when that is refused or nobody
-// answers. Without one the Host has no address.
-func (l *lease) keep(ctx context.Context) {
-	for ctx.Err() == nil {
-		renew, rebind, end := l.times()
-		since := l.lent.CreationTime
-		if sleep(ctx, time.Until(since.Add(renew))) != nil {
-			return
-		}
-		var refused *nclient4.ErrNak
-		lent, err := l.until(ctx, since.Add(rebind), l.renew)
-		if err != nil && !errors.As(err, &refused) {
-			lent, err = l.anew(ctx, since.Add(end))
-		}
-		for err != nil && ctx.Err() == nil {
-			l.drop()
-			_ = l.h.opened.update(l.h)
-			lent, err = l.anew(ctx, time.Now().Add(time.Hour))
+		pause := c.retry(try)
+		if errors.Is(err, errClash) {
+			pause = afterClash * c.second
 		}
 		if ctx.Err() == nil {
-			for l.take(lent) != nil && sleep(ctx, firstTry) == nil {
+			c.reason = err
+			_ = sleep(ctx, pause)
+		}
+		if err := ctx.Err(); err != nil {
+			if c.reason != nil {
+				return nil, fmt.Errorf("%w; %w", timeoutOf(err), c.reason)
+			}
+			return nil, timeoutOf(err)
+		}
+	}
+}
+
+// attempt goes once from INIT to a lease.
+func (c *dhcpClient) attempt(ctx context.Context) (*dhcpLease, error) {
+	xid := rand.Uint32()
+	offer, err := c.selecting(ctx, xid)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.requesting(ctx, xid, offer)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.probe(ctx, l); err != nil {
+		if errors.Is(err, errClash) {
+			c.decline(l, err)
+		}
+		return nil, err
+	}
+	return l, nil
+}
+
+// selecting is SELECTING: it returns the first offer that is any good.
+func (c *dhcpClient) selecting(ctx context.Context, xid uint32) (offer *dhcpLease, err error) {
+	m := c.message(dhcpv4.MessageTypeDiscover, xid, c.secs())
+	m.SetBroadcast()
+	withAddress(m, dhcpv4.OptionRequestedIPAddress, c.suggest)
+	err = c.exchange(ctx, xid, func(try int) (time.Duration, bool) {
+		m.NumSeconds = c.secs()
+		_ = c.link.send(c.frame(broadcastMAC, nobody4, broadcast4, m))
+		return c.retry(try), true
+	}, func(answer *dhcpv4.DHCPv4) bool {
+		if kindOf(answer) != dhcpv4.MessageTypeOffer || !serverOf(answer).IsValid() {
+			return false
+		}
+		l, err := c.leaseOf(answer, nil)
+		if err == nil {
+			err = c.usable(l)
+		}
+		if err != nil {
+			c.reason = fmt.Errorf("the offer of server %v: %w", serverOf(answer), err)
+			return false
+		}
+		offer = l
+		return true
+	})
+	return offer, err
+}
+
+// requesting is REQUESTING: it asks for what was offered, at the server that did.
+func (c *dhcpClient) requesting(ctx context.Context, xid uint32, offer *dhcpLease) (l *dhcpLease, err error) {
+	m := c.message(dhcpv4.MessageTypeRequest, xid, c.secs())
+	m.SetBroadcast()
+	withAddress(m, dhcpv4.OptionRequestedIPAddress, offer.prefix.Addr())
+	withAddress(m, dhcpv4.OptionServerIdentifier, offer.server)
+	var refused error
+	var asked time.Time
+	err = c.exchange(ctx, xid, func(try int) (time.Duration, bool) {
+		if try == requests {
+			return 0, false
+		}
+		asked = time.Now()
+		_ = c.link.send(c.frame(broadcastMAC, nobody4, broadcast4, m))
+		return c.retry(try), true
+	}, func(answer *dhcpv4.DHCPv4) bool {
+		if s := serverOf(answer); s.IsValid() && s != offer.server {
+			return false // another server does not speak for this one
+		}
+		switch kindOf(answer) {
+		case dhcpv4.MessageTypeNak:
+			refused = fmt.Errorf("server %v: %w%s", offer.server, errNAK, messageText(answer))
+			c.suggest = netip.Addr{}
+			return true
+		case dhcpv4.MessageTypeAck:
+			if l, refused = c.leaseOf(answer, nil); refused == nil {
+				refused = c.usable(l)
+			}
+			if refused != nil {
+				refused = fmt.Errorf("the answer of server %v: %w", offer.server, refused)
+				return true
+			}
+			l.asked, l.server = asked, offer.server
+			return true
+		}
+		return false
+	})
+	if err == nil {
+		err = refused
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// keep is BOUND and what follows: it renews the lease in time, and asks for another
+// when that is refused or nobody answers. Without one the Host has no address.
+func (c *dhcpClient) keep(ctx context.Context) {
+	for ctx.Err() == nil {
+		if sleepUntil(ctx, c.lease.at(c.lease.renew)) != nil {
+			return
+		}
+		l, err := c.renewing(ctx)
+		if errors.Is(err, errNoAnswer) {
+			l, err = c.rebinding(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			if c.apply(l) == nil {
+				continue
+			}
+			c.drop()
+		case errors.Is(err, errNAK):
+			c.suggest = netip.Addr{}
+			c.drop()
+		case errors.Is(err, errNoAnswer):
+			c.drop()
+		}
+		c.another(ctx)
+	}
+}
+
+// another gets another lease, for as long as it takes. What the Host has it keeps until
+// then, or until it ends.
+func (c *dhcpClient) another(ctx context.Context) {
+	for ctx.Err() == nil {
+		until, cancel := context.WithCancel(ctx)
+		if c.lease != nil && c.lease.end != forever {
+			until, cancel = context.WithDeadline(ctx, c.lease.at(c.lease.end))
+		}
+		l, err := c.acquire(until)
+		ended := until.Err() != nil
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			if c.apply(l) == nil {
+				return
+			}
+			c.drop()
+		case ended:
+			c.drop()
+			continue
+		}
+		_ = sleep(ctx, c.second) // the program could not be set up
+	}
+}
+
+// renewing is RENEWING: it asks the server that has lent the address, until it is time
+// to ask others.
+func (c *dhcpClient) renewing(ctx context.Context) (*dhcpLease, error) {
+	return c.extend(ctx, c.lease.rebind, func(m *dhcpv4.DHCPv4) {
+		a, server := c.lease.prefix.Addr(), c.lease.server
+		if !server.IsValid() {
+			return
+		}
+		if mac, err := c.nextHop(ctx, a, server); err == nil {
+			_ = c.link.send(c.frame(mac, a, server, m))
+		}
+	})
+}
+
+// rebinding is REBINDING: it asks all servers, until the lease ends.
+func (c *dhcpClient) rebinding(ctx context.Context) (*dhcpLease, error) {
+	return c.extend(ctx, c.lease.end, func(m *dhcpv4.DHCPv4) {
+		_ = c.link.send(c.frame(broadcastMAC, c.lease.prefix.Addr(), broadcast4, m))
+	})
+}
+
+// extend asks for more time until the lease has lasted so long. It fails with
+// errNoAnswer, errNAK, or for an answer that cannot be.
+func (c *dhcpClient) extend(ctx context.Context, until time.Duration, send func(*dhcpv4.DHCPv4)) (next *dhcpLease, err error) {
+	stop, err := c.link.listen()
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	c.began = time.Now()
+	xid := rand.Uint32()
+	m := c.message(dhcpv4.MessageTypeRequest, xid, 0)
+	m.ClientIPAddr = c.lease.prefix.Addr().AsSlice()
+	end := c.lease.at(until)
+	begin := time.Now()
+	var refused error
+	var asked time.Time
+	err = c.exchange(ctx, xid, func(int) (time.Duration, bool) {
+		asked = time.Now()
+		if !end.IsZero() && !asked.Before(end) {
+			return 0, false
+		}
+		m.NumSeconds = c.secs()
+		send(m)
+		return c.pause(begin, end), true
+	}, func(answer *dhcpv4.DHCPv4) bool {
+		switch kindOf(answer) {
+		case dhcpv4.MessageTypeNak:
+			refused = fmt.Errorf("server %v: %w%s", serverOf(answer), errNAK, messageText(answer))
+			return true
+		case dhcpv4.MessageTypeAck:
+			if next, refused = c.leaseOf(answer, c.lease); refused == nil && next.prefix.Addr() != c.lease.prefix.Addr() {
+				refused = invalid("it lends %v instead of %v", next.prefix.Addr(), c.lease.prefix.Addr())
+			}
+			if refused != nil {
+				refused = fmt.Errorf("the answer of server %v: %w", serverOf(answer), refused)
+				return true
+			}
+			next.asked = asked
+			if !next.server.IsValid() {
+				next.server = c.lease.server
+			}
+			return true
+		}
+		return false
+	})
+	if err == nil {
+		err = refused
+	}
+	return next, err
+}
+
+// exchange sends and waits for an answer to the transaction that accept is content
+// with. send sends once, and returns how long to wait before the next time; false ends
+// it with errNoAnswer.
+func (c *dhcpClient) exchange(ctx context.Context, xid uint32, send func(try int) (time.Duration, bool), accept func(*dhcpv4.DHCPv4) bool) error {
+	c.link.xid.Store(xid)
+	for try := 0; ; try++ {
+		wait, ok := send(try)
+		if !ok {
+			return errNoAnswer
+		}
+		timer := time.NewTimer(wait)
+		for waiting := true; waiting; {
+			select {
+			case b := <-c.link.heard:
+				if m, err := parseMessage(b); err == nil && c.isOurs(m, xid) && accept(m) {
+					timer.Stop()
+					return nil
+				}
+			case <-timer.C:
+				waiting = false
+			case <-ctx.Done():
+				timer.Stop()
+				return timeoutOf(ctx.Err())
 			}
 		}
 	}
 }
 
-// anew is ask, with the program set up for it.
-func (l *lease) anew(ctx context.Context, end time.Time) (*nclient4.Lease, error) {
-	l.open.Store(true)
-	if err := l.h.opened.update(l.h); err != nil {
-		_ = sleep(ctx, firstTry)
-		return nil, err
-	}
-	return l.until(ctx, end, l.ask)
+// secs is how long the client has been asking, for the message.
+func (c *dhcpClient) secs() uint16 {
+	return uint16(min(time.Since(c.began)/c.second, 0xffff))
 }
 
-// until calls f until it is through or end has come.
-func (l *lease) until(ctx context.Context, end time.Time, f func(context.Context) (*nclient4.Lease, error)) (*nclient4.Lease, error) {
-	ctx, cancel := context.WithDeadline(ctx, end)
-	defer cancel()
-	for {
-		lent, err := f(ctx)
-		var refused *nclient4.ErrNak
-		if err == nil || errors.As(err, &refused) {
-			return lent, err
-		}
-		if sleep(ctx, shortest) != nil {
-			return nil, err
-		}
-	}
+// retry is how long to wait for an answer: 1, 2, 4 to 64 seconds, a quarter more or
+// less, so that machines that start together do not ask together.
+func (c *dhcpClient) retry(try int) time.Duration {
+	d := c.second * time.Duration(min(1<<min(try, 10), slowest))
+	return d*3/4 + rand.N(d/2)
 }
 
-// stop ends keep, and gives the address back.
-func (l *lease) stop() {
-	if l == nil || l.cancel == nil {
-		return
+// pause is how long to wait for the answer to a renewal: half of what is left, and at
+// least a minute, or a quarter of the whole if that is less.
+func (c *dhcpClient) pause(begin, end time.Time) time.Duration {
+	least := leastRenew * c.second
+	if end.IsZero() {
+		return least
 	}
-	l.cancel()
-	l.keeper.Wait()
-	if l.lent == nil {
-		return
-	}
-	if c, err := l.unicast(); err == nil {
-		_ = c.Release(l.lent)
-		_ = c.Close()
-	}
+	least = min(least, max(c.second/2, end.Sub(begin)/4))
+	left := time.Until(end)
+	return min(max(left/2, least), max(left, time.Millisecond))
+}
+
+// alive is ctx until the Host ends.
+func (h *Host) alive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-h.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // sleep waits for d, or until ctx ends, which is an error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+func sleep(ctx context.Context, d time.Duration) error { return sleepUntil(ctx, time.Now().Add(d)) }
+
+// sleepUntil waits until then; the zero Time never comes.
+func sleepUntil(ctx context.Context, then time.Time) error {
+	var due <-chan time.Time
+	if !then.IsZero() {
+		timer := time.NewTimer(time.Until(then))
+		defer timer.Stop()
+		due = timer.C
+	}
 	select {
-	case <-timer.C:
+	case <-due:
 		return nil
 	case <-ctx.Done():
 		return timeoutOf(ctx.Err())

@@ -5,12 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/insomniacslk/dhcp/dhcpv4/server4"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -19,65 +17,11 @@ import (
 	"github.com/go-xsk/xsk/netstack"
 )
 
-// A dhcpServer lends one address, for two seconds, over the peer's kernel.
-type dhcpServer struct {
-	mu       sync.Mutex
-	lends    net.IP
-	silent   bool
-	requests map[dhcpv4.MessageType]int
-}
-
-func serveDHCP(t *testing.T, p *testns.Peer) *dhcpServer {
-	t.Helper()
-	s := &dhcpServer{lends: net.ParseIP("192.0.2.50"), requests: map[dhcpv4.MessageType]int{}}
-	require.NoError(t, p.Do(func() error {
-		server, err := server4.NewServer("eth0", &net.UDPAddr{IP: net.IPv4zero, Port: 67}, s.handle)
-		if err == nil {
-			go server.Serve()
-			t.Cleanup(func() { server.Close() })
-		}
-		return err
-	}))
-	return s
-}
-
-func (s *dhcpServer) handle(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests[m.MessageType()]++
-	kind := dhcpv4.MessageTypeOffer
-	switch {
-	case m.MessageType() == dhcpv4.MessageTypeRelease:
-		return
-	case s.silent:
-		return
-	case m.MessageType() == dhcpv4.MessageTypeRequest:
-		kind = dhcpv4.MessageTypeAck
-	}
-	reply, err := dhcpv4.NewReplyFromRequest(m,
-		dhcpv4.WithMessageType(kind), dhcpv4.WithYourIP(s.lends), dhcpv4.WithNetmask(net.CIDRMask(24, 32)),
-		dhcpv4.WithServerIP(net.ParseIP(peer4)), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.ParseIP(peer4))),
-		dhcpv4.WithRouter(net.ParseIP(peer4)), dhcpv4.WithDNS(net.ParseIP(peer4)), dhcpv4.WithLeaseTime(2))
-	if err == nil {
-		_, _ = conn.WriteTo(reply.ToBytes(), peer)
-	}
-}
-
-func (s *dhcpServer) set(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-}
-
-func (s *dhcpServer) count(m dhcpv4.MessageType) (n int) {
-	s.set(func() { n = s.requests[m] })
-	return n
-}
-
 func TestDHCPGetsAndKeepsALease(t *testing.T) {
 	testns.Kernel(t)
 	p := makePeer(t)
-	s := serveDHCP(t, p)
+	s := serveDHCP(t, p, nil)
+	s.always(bySeconds(20, 0, 0))
 	h := open(t, p.Near, &netstack.Config{DHCP: true, Mode: bpf.Native})
 	has := func(addresses ...string) func() bool {
 		return func() bool {
@@ -91,14 +35,14 @@ func TestDHCPGetsAndKeepsALease(t *testing.T) {
 	transfer(t, h.Listen, "192.0.2.50:0", fromPeer(p), 1<<20, false)
 
 	// It is renewed, by asking that server only.
-	require.Eventually(t, func() bool { return s.count(dhcpv4.MessageTypeRequest) >= 3 }, 10*time.Second, 10*time.Millisecond)
-	assert.Equal(t, 1, s.count(dhcpv4.MessageTypeDiscover))
+	require.Eventually(t, func() bool { return s.count(request) >= 3 }, 10*time.Second, 10*time.Millisecond)
+	assert.Equal(t, 1, s.count(discover))
 	assert.True(t, has("192.0.2.50")())
 
 	// It ends when nobody answers, and another one is taken.
 	s.set(func() { s.silent = true })
 	require.Eventually(t, has(), 10*time.Second, 10*time.Millisecond)
-	s.set(func() { s.silent, s.lends = false, net.ParseIP("192.0.2.60") })
+	s.set(func() { s.silent, s.lends = false, "192.0.2.60" })
 	require.Eventually(t, has("192.0.2.60"), 20*time.Second, 10*time.Millisecond)
 	transfer(t, h.Listen, "192.0.2.60:0", fromPeer(p), 1<<20, false)
 
@@ -116,7 +60,7 @@ func TestDHCPGetsAndKeepsALease(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, h.Close())
-	require.Eventually(t, func() bool { return s.count(dhcpv4.MessageTypeRelease) == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.count(release) == 1 }, 10*time.Second, 10*time.Millisecond)
 }
 
 func TestDHCPWithoutAServerEndsWithTheContext(t *testing.T) {
@@ -128,6 +72,45 @@ func TestDHCPWithoutAServerEndsWithTheContext(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	assert.ErrorContains(t, err, "netstack: open "+p.Near+": DHCP: ")
 	openOurs(t, p.Near, bpf.Native) // nothing was left in the way
+}
+
+// Open that waits for a lease hears that the interface is gone, and so does who keeps one.
+func TestDHCPEndsWithTheInterface(t *testing.T) {
+	testns.Kernel(t)
+	p := testns.MakePeer(t)
+	s := serveDHCP(t, p, nil)
+	s.set(func() { s.silent = true })
+	left := leavesNothing(t)
+	done := make(chan error, 1)
+	go func() {
+		_, err := netstack.Open(soon(t), p.Near, &netstack.Config{DHCP: true})
+		done <- err
+	}()
+	eventually(t, "a question", func() bool { return s.count(discover) > 0 })
+	began := time.Now()
+	testns.IP(t, "link", "del", p.Near)
+	standIn(t, p)
+	err := <-done
+	assert.ErrorIs(t, err, syscall.ENODEV)
+	assert.Less(t, time.Since(began), testns.Patience(6*time.Second))
+	left()
+
+	p = testns.MakePeer(t)
+	s = serveDHCP(t, p, nil)
+	s.always(bySeconds(4, 0, 0))
+	left = leavesNothing(t)
+	h, err := netstack.Open(soon(t), p.Near, &netstack.Config{DHCP: true})
+	require.NoError(t, err)
+	testns.IP(t, "link", "del", p.Near)
+	standIn(t, p)
+	select {
+	case <-h.Done():
+		assert.ErrorIs(t, h.Err(), syscall.ENODEV)
+	case <-time.After(testns.Patience(6 * time.Second)):
+		t.Error("nobody is told")
+	}
+	_ = h.Close()
+	left()
 }
 
 func TestResolverAsksOverTheHost(t *testing.T) {

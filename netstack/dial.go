@@ -27,6 +27,7 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 		all, err = h.resolve(ctx, &t)
 	}
 	if err != nil {
+		err = h.because(err)
 		return nil, opError("dial", network, nil, nil, err)
 	}
 	for i, a := range all {
@@ -79,14 +80,14 @@ func (h *Host) dialTCP(ctx context.Context, to tcpip.FullAddress, proto tcpip.Ne
 		case <-ctx.Done():
 			ep.Close()
 			return nil, fail(timeoutOf(ctx.Err()))
-		case <-h.done:
+		case <-h.over:
 			ep.Close()
-			return nil, fail(errClosed)
+			return nil, fail(h.Err())
 		}
 	}
 	if terr != nil {
 		ep.Close()
-		return nil, fail(errnoOf(terr))
+		return nil, fail(h.because(errnoOf(terr)))
 	}
 	return newTCPConn(h, ep, queue), nil
 }

@@ -16,7 +16,8 @@ type door struct {
 	listeners table[TCPListener]
 	sockets   table[UDPConn]
 	strangers strangers
-	repeats   repeats
+	repeats   repeats // SYNs
+	askers    askers
 }
 
 func newDoor(h *Host) *door {
@@ -34,10 +35,14 @@ const (
 
 // admits reports whether a packet may go to the stack; it counts one that may not.
 func (d *door) admits(p *packet, head []byte) bool {
+	c := &d.host.limits
 	if p.l4 == 0 || p.piece {
+		if p.proto == header.ARPProtocolNumber && !d.askers.admitARP(head, &d.strangers) {
+			c.strangers.Add(1)
+			return false
+		}
 		return true
 	}
-	c := &d.host.limits
 	switch p.l4proto {
 	case protoTCP:
 		l4 := head[p.l4:]
@@ -48,7 +53,7 @@ func (d *door) admits(p *packet, head []byte) bool {
 			return false
 		case syn || p.size == p.payload:
 			queued := d.queued(binary.BigEndian.Uint16(l4[2:]), head[p.addrs+p.addrLen/2:p.addrs+p.addrLen])
-			if syn && queued > synQueue && !d.repeats.seen(head[p.addrs:p.addrs+p.addrLen], l4) || queued > headerQueue {
+			if syn && queued > synQueue && !d.repeats.seen(head[p.addrs:p.addrs+p.addrLen], l4[:8]) || queued > headerQueue {
 				c.flooded.Add(1)
 				return false
 			}
@@ -64,6 +69,10 @@ func (d *door) admits(p *packet, head []byte) bool {
 			return true
 		}
 	case protoICMPv6:
+		if p.check && head[p.l4] == byte(header.ICMPv6NeighborSolicit) && !d.askers.admitND(head, p, &d.strangers) {
+			c.strangers.Add(1)
+			return false
+		}
 		if !p.check || head[p.l4] != byte(header.ICMPv6EchoRequest) {
 			return true
 		}

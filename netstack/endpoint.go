@@ -48,6 +48,7 @@ type Endpoint struct {
 	mu        sync.Mutex   // guards the rest
 	closed    bool
 	failed    error
+	failure   func(error) // called when failed is set
 	onClose   func()
 }
 
@@ -182,11 +183,27 @@ func (e *Endpoint) receiveFailed(err error) bool {
 		return false
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.failed == nil {
 		e.failed = err
 	}
+	failure := e.failure
+	e.mu.Unlock()
+	if failure != nil {
+		failure(err)
+	}
 	return true
+}
+
+// onFailure sets what is called when receiving ends before Close; nil for nothing. It
+// is called at once if that is so already.
+func (e *Endpoint) onFailure(f func(error)) {
+	e.mu.Lock()
+	e.failure = f
+	failed := e.failed
+	e.mu.Unlock()
+	if f != nil && failed != nil {
+		f(failed)
+	}
 }
 
 // Close closes the Ports, and returns when all frames have come back and no

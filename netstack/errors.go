@@ -13,7 +13,7 @@ import (
 func errnoOf(err tcpip.Error) error {
 	switch err.(type) {
 	case *tcpip.ErrAborted: // by Host.Close
-		return net.ErrClosed
+		return errClosed
 	case *tcpip.ErrAddressFamilyNotSupported:
 		return syscall.EAFNOSUPPORT
 	case *tcpip.ErrAlreadyBound, *tcpip.ErrInvalidEndpointState, *tcpip.ErrInvalidOptionValue, *tcpip.ErrMalformedHeader:
@@ -24,7 +24,7 @@ func errnoOf(err tcpip.Error) error {
 		return syscall.EALREADY
 	case *tcpip.ErrBadAddress, *tcpip.ErrBadBuffer:
 		return syscall.EFAULT
-	case *tcpip.ErrBadLocalAddress:
+	case *tcpip.ErrBadLocalAddress, *tcpip.ErrNoPortAvailable: // EAGAIN would say that it is a timeout
 		return syscall.EADDRNOTAVAIL
 	case *tcpip.ErrBroadcastDisabled:
 		return syscall.EACCES
@@ -48,8 +48,6 @@ func errnoOf(err tcpip.Error) error {
 		return syscall.ENETUNREACH
 	case *tcpip.ErrNoBufferSpace:
 		return syscall.ENOBUFS
-	case *tcpip.ErrNoPortAvailable:
-		return syscall.EAGAIN
 	case *tcpip.ErrNotConnected:
 		return syscall.ENOTCONN
 	case *tcpip.ErrNotPermitted:
@@ -72,6 +70,15 @@ func opError(op, network string, source, addr net.Addr, err error) error {
 
 // The errors that every connection has.
 var (
-	errClosed  = net.ErrClosed
-	errTimeout = os.ErrDeadlineExceeded
+	errClosed  error = closedError{}
+	errTimeout       = os.ErrDeadlineExceeded
 )
+
+// closedError is what follows Close: net.ErrClosed for programs that know package net,
+// and os.ErrClosed, which is what the rest of xsk answers.
+type closedError struct{}
+
+func (closedError) Error() string   { return net.ErrClosed.Error() }
+func (closedError) Unwrap() []error { return []error{net.ErrClosed, os.ErrClosed} }
+func (closedError) Timeout() bool   { return false }
+func (closedError) Temporary() bool { return false }

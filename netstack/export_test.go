@@ -41,3 +41,6 @@ func Hold(l net.Listener) (release func()) {
 	ep.LockUser()
 	return ep.UnlockUser
 }
+
+// SetDHCPSecond makes the seconds of DHCP clients shorter.
+func SetDHCPSecond(d time.Duration) { dhcpSecond = d }

@@ -3,12 +3,12 @@ package netstack
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -26,13 +26,17 @@ import (
 // from any goroutine.
 //
 // Errors are those of package net: *net.OpError, which wraps net.ErrClosed,
-// os.ErrDeadlineExceeded or a syscall.Errno such as ECONNREFUSED.
+// os.ErrDeadlineExceeded or a syscall.Errno such as ECONNREFUSED. When the interface is
+// gone, whoever waits gets ENODEV; see Done and Err.
 type Host struct {
 	Stack *stack.Stack // gVisor's, for what is not here; the Host's to close
 
 	endpoint *Endpoint
-	opened   *opened // what Open made; nil without
-	done     chan struct{}
+	opened   *opened       // what Open made; nil without
+	done     chan struct{} // closed by Close
+	over     chan struct{} // closed when it is of no more use; see end
+	ending   sync.Once
+	cause    error // of over
 	closing  sync.Once
 	closed   chan struct{} // Close is through
 	failure  error         // of Close
@@ -59,6 +63,10 @@ const (
 	defaultBuffer = 1 << 20
 	mostBuffer    = 16 << 20
 )
+
+// finWait2 is how long a connection that was closed here waits for the other side to
+// close it, too.
+const finWait2 = 5 * time.Second
 
 // NewHost makes a stack on e, which it owns from then on, with the addresses and
 // the length of their networks' prefixes, and default routes by the gateways: none,
@@ -88,9 +96,10 @@ func newHost(e *Endpoint, addresses []netip.Prefix, gateways []netip.Addr) (*Hos
 			return nil, err
 		}
 	}
-	h := &Host{endpoint: e, done: make(chan struct{}), closed: make(chan struct{})}
+	h := &Host{endpoint: e, done: make(chan struct{}), over: make(chan struct{}), closed: make(chan struct{})}
 	h.door = newDoor(h)
 	h.ledger.init(&e.options, &h.limits)
+	e.onFailure(h.end)
 	h.Stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
@@ -118,6 +127,7 @@ func newHost(e *Endpoint, addresses []netip.Prefix, gateways []netip.Addr) (*Hos
 		}
 	}
 	if err != nil {
+		e.onFailure(nil)
 		e.Attach(nil)
 		e.host.Store(nil)
 		h.Stack.Close()
@@ -136,7 +146,11 @@ func (h *Host) tune() error {
 	recovery := tcpip.TCPRecovery(0)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: leastBuffer, Default: defaultBuffer, Max: mostBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: leastBuffer, Default: defaultBuffer, Max: mostBuffer}
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &cubic, &recovery, &receive, &send} {
+	// gVisor takes a FIN that it sends again in LAST-ACK for one of FIN-WAIT-1: when the
+	// last acknowledgment is lost, the connection waits in FIN-WAIT-2 for a FIN that has
+	// come. Nobody reads from it any more, so it need not wait for a minute.
+	linger := tcpip.TCPLingerTimeoutOption(finWait2)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &cubic, &recovery, &receive, &send, &linger} {
 		if err := h.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %w", o, errnoOf(err))
 		}
@@ -147,21 +161,28 @@ func (h *Host) tune() error {
 func checkAddress(p netip.Prefix) error {
 	a := p.Addr()
 	switch {
-	case !p.IsValid(), a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a.Is4In6():
+	case !p.IsValid(), a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a.Is4In6(), a.Is4() && !isHost4(a):
 		return invalid("%v is not an address with the length of its network's prefix that a host can have", p)
-	case p.IsSingleIP() || p.Masked().Addr() != a || a.Is6() || p.Bits() == 31:
+	case a.Is6() || p.Bits() >= 31:
 		return nil
+	case p.Masked().Addr() == a:
+		return invalid("%v is the address of the network itself", p)
+	case be32(a)|^uint32(0)>>p.Bits() == be32(a):
+		return invalid("%v is the broadcast address of its network", p)
 	}
-	return invalid("%v is the address of the network itself", p)
+	return nil
 }
 
 // AddAddress adds an address with the length of its network's prefix. What reaches
 // the Endpoint is another matter: after Open it also changes the program's filter. It
-// fails with EADDRINUSE if the Host has it.
+// fails with EADDRINUSE if the Host has it, or as in Open the kernel.
 func (h *Host) AddAddress(p netip.Prefix) error {
 	err := checkAddress(p)
 	if err == nil {
 		err = h.ended()
+	}
+	if err == nil && h.opened != nil {
+		err = h.opened.mayHave(p.Addr())
 	}
 	if err == nil {
 		err = h.addAddress(p)
@@ -277,15 +298,15 @@ func (h *Host) String() string {
 func (h *Host) ended() error {
 	select {
 	case <-h.done:
-		return net.ErrClosed
+		return errClosed
 	default:
-		return nil
+		return h.Err()
 	}
 }
 
 // Close resets all connections, and closes the Endpoint and, after Open, the
-// program. It returns when no goroutine is left. All later calls get net.ErrClosed.
-// It may be called again.
+// program. It returns when no goroutine is left. All later calls get an error that is
+// both net.ErrClosed and os.ErrClosed. It may be called again.
 func (h *Host) Close() error {
 	h.closing.Do(func() {
 		defer close(h.closed)
@@ -294,6 +315,7 @@ func (h *Host) Close() error {
 		}
 		close(h.done)
 		h.ledger.stop()
+		h.end(errClosed)
 		h.Stack.Close()
 		_ = h.Stack.RemoveNIC(nic) // which fails if the Endpoint was closed before
 		h.endpoint.Close()

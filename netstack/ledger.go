@@ -105,8 +105,8 @@ func (l *ledger) tick() {
 	}
 }
 
-// sweep drops those that have ended, and ends the oldest if there are too many. The
-// ledger is locked.
+// sweep drops those that have ended, and ends some if there are too many: first those
+// in TIME-WAIT, which have nothing to lose. The ledger is locked.
 func (l *ledger) sweep() {
 	live := l.closing[:0]
 	for _, ep := range l.closing {
@@ -116,21 +116,32 @@ func (l *ledger) sweep() {
 	}
 	clear(l.closing[len(live):])
 	l.closing = live
-	l.abort(len(live) - l.closers)
+	for _, which := range []func(tcpip.Endpoint) bool{timeWait, anyOf} {
+		if n := len(l.closing) - l.closers; n > 0 {
+			l.abort(n, which)
+		}
+	}
 	l.enough = min(max(64, 2*len(l.closing)), l.closers+1)
 }
 
-// abort ends the n oldest that close.
-func (l *ledger) abort(n int) {
-	if n <= 0 {
-		return
-	}
-	for i, ep := range l.closing[:n] {
+func timeWait(ep tcpip.Endpoint) bool { return tcp.EndpointState(ep.State()) == tcp.StateTimeWait }
+
+func anyOf(tcpip.Endpoint) bool { return true }
+
+// abort ends n of those that close, the oldest that are so.
+func (l *ledger) abort(n int, so func(tcpip.Endpoint) bool) {
+	left := l.closing[:0]
+	for _, ep := range l.closing {
+		if n == 0 || !so(ep) {
+			left = append(left, ep)
+			continue
+		}
+		n--
 		ep.Abort()
-		l.closing[i] = nil
+		l.counts.closed.Add(1)
 	}
-	l.counts.closed.Add(uint64(n))
-	l.closing = l.closing[n:]
+	clear(l.closing[len(left):])
+	l.closing = left
 }
 
 // stop is for Host.Close, which resets all.
@@ -175,12 +186,13 @@ func (l *ledger) look() {
 	}
 	l.mu.Unlock()
 	defer func() { clear(l.all) }()
-	total, orphaned := 0, 0
+	total, orphaned, orphans := 0, 0, 0
 	for i, ep := range l.all {
 		received, sent := charged(ep)
 		total += received + sent
-		if i < closing {
+		if i < closing && sent > 0 {
 			orphaned += sent
+			orphans++
 		}
 	}
 	if total <= l.most {
@@ -195,7 +207,10 @@ func (l *ledger) look() {
 	}
 	if orphaned > l.most/4 { // that nobody waits for here any more
 		l.mu.Lock()
-		l.abort((len(l.closing) + 1) / 2)
+		l.abort((orphans+1)/2, func(ep tcpip.Endpoint) bool {
+			_, sent := charged(ep)
+			return sent > 0
+		})
 		l.mu.Unlock()
 	}
 }

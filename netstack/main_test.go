@@ -3,6 +3,7 @@ package netstack_test
 import (
 	"context"
 	"crypto/sha256"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -20,7 +21,12 @@ import (
 	"github.com/go-xsk/xsk/netstack"
 )
 
-func TestMain(m *testing.M) { testns.Main(m, plug) }
+func TestMain(m *testing.M) {
+	netstack.SetDHCPSecond(dhcpSecond)
+	flag.Parse()
+	_ = flag.Set("test.parallel", "4") // of DHCP servers, whose tests mostly wait
+	testns.Main(m, plug)
+}
 
 var modes = []bpf.Mode{bpf.Generic, bpf.Native}
 

@@ -19,17 +19,29 @@ import (
 // Config says what Open opens.
 type Config struct {
 	// Addresses are the host's own, with the length of their network's prefix, IPv4
-	// and IPv6. The kernel must not have the same ones.
+	// and IPv6. The kernel must not have the same ones, on any interface.
 	Addresses []netip.Prefix
 	// Gateways are where everything else goes: at most one of each family.
 	Gateways []netip.Addr
-	// DHCP asks for an IPv4 address and gateway, beside Addresses, and keeps the
-	// lease. Until there is one, the kernel's own DHCP answers come here too.
+	// DHCP asks for an IPv4 address, routes and name servers, beside Addresses, and
+	// keeps the lease until Close gives it back. The Host has a client identifier of
+	// its own (option 61), made from the MAC address and the same after a restart. An
+	// address that somebody on the link has, by an ARP probe, is declined; one of this
+	// machine's kernel is not asked for. A gateway of the lease goes before that of
+	// Gateways. The kernel's own DHCP client loses nothing.
 	DHCP bool
+	// ShareAddresses allows Addresses that the kernel has, too. Without a Filter the
+	// kernel loses all that is sent to them; with one, what the Filter takes.
+	ShareAddresses bool
 
-	Mode   bpf.Mode    // of the program; default Auto
-	Filter *bpf.Filter // what the program takes; nil: all that is for the addresses, with their ARP and ND
-	Queue  xsk.Config  // of the queues; see Open
+	Mode bpf.Mode // of the program; default Auto
+	// Filter is what the program takes; nil: all that is for the addresses, with their
+	// ARP and neighbour discovery (ND). With a Filter the addresses may be the kernel's,
+	// and the Host hears a copy of the ARP and ND that the Filter leaves to the kernel,
+	// by a packet socket that is open until Close: it finds its neighbours, and answers
+	// for those addresses that the kernel does not have.
+	Filter *bpf.Filter
+	Queue  xsk.Config // of the queues; see Open
 	Options
 }
 
@@ -44,7 +56,9 @@ type Config struct {
 //
 // An MTU that is more than a frame holds makes queues with BindMultiBuffer. It needs
 // CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Errors are those of
-// bpf.Attach, bpf.Program.WaitLink, xsk.OpenAll, NewEndpoint and NewHost.
+// bpf.Attach, bpf.Program.WaitLink, xsk.OpenAll, NewEndpoint and NewHost; EADDRINUSE
+// for an address that the kernel has, with the interface's name; for DHCP what ended
+// ctx, with the reason why the last offer was no good.
 func Open(ctx context.Context, ifname string, cfg *Config) (*Host, error) {
 	var c Config
 	if cfg != nil {
@@ -66,7 +80,9 @@ type opened struct {
 	program *bpf.Program
 	queues  xsk.Queues
 	groups  groups
-	lease   *lease // nil without DHCP
+	kernel  *kernelAddresses
+	copies  *copies     // nil if nobody wants any
+	dhcp    *dhcpClient // nil without DHCP
 
 	mu sync.Mutex // for update
 }
@@ -90,7 +106,15 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 			err = errors.Join(err, o.queues.Close(), o.close())
 		}
 	}()
-	if o.program, err = bpf.Attach(ifname, bpf.Options{Filter: o.filter(c.Addresses, c.DHCP), Mode: c.Mode}); err != nil {
+	if o.kernel, err = openKernelAddresses(); err != nil {
+		return nil, err
+	}
+	for _, p := range c.Addresses {
+		if err = o.mayHave(p.Addr()); err != nil {
+			return nil, err
+		}
+	}
+	if o.program, err = bpf.Attach(ifname, bpf.Options{Filter: o.filter(c.Addresses), Mode: c.Mode}); err != nil {
 		return nil, err
 	}
 	if err = o.program.WaitLink(ctx); err != nil {
@@ -115,7 +139,13 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 		return nil, err
 	}
 	h.opened = o
-	if err = o.groups.join(c.Addresses); err == nil && c.DHCP {
+	if c.DHCP {
+		o.dhcp = newDHCPClient(e)
+	}
+	if err = o.groups.join(c.Addresses); err == nil {
+		err = o.openCopies(e, device.Index)
+	}
+	if err == nil && c.DHCP {
 		err = h.startDHCP(ctx)
 	}
 	if err != nil {
@@ -178,7 +208,7 @@ func (o *opened) queueConfig(options *Options) *xsk.Config {
 }
 
 // filter is what is to come to the sockets.
-func (o *opened) filter(addresses []netip.Prefix, dhcp bool) bpf.Filter {
+func (o *opened) filter(addresses []netip.Prefix) bpf.Filter {
 	if o.config.Filter != nil {
 		return *o.config.Filter
 	}
@@ -186,13 +216,21 @@ func (o *opened) filter(addresses []netip.Prefix, dhcp bool) bpf.Filter {
 	for _, p := range addresses {
 		f.Hosts = append(f.Hosts, p.Addr())
 	}
-	if dhcp {
-		f.UDPPorts = []uint16{dhcpPort}
-	}
-	if len(f.Hosts) == 0 && !dhcp {
+	if len(f.Hosts) == 0 {
 		f.None = true
 	}
 	return f
+}
+
+// mayHave fails for an address that the Host must not have, because it is the kernel's.
+func (o *opened) mayHave(a netip.Addr) error {
+	if o.config.Filter != nil || o.config.ShareAddresses {
+		return nil
+	}
+	if err := o.kernel.lacks(a); err != nil {
+		return fmt.Errorf("%w; Config.ShareAddresses takes it nevertheless", err)
+	}
+	return nil
 }
 
 // update makes the program take what is for the addresses that h has by then: of
@@ -204,10 +242,11 @@ func (o *opened) update(h *Host) error {
 	if err := o.groups.join(addresses); err != nil {
 		return err
 	}
+	o.copies.know(addresses)
 	if o.config.Filter != nil {
 		return nil
 	}
-	return o.program.Update(o.filter(addresses, o.lease.asking()))
+	return o.program.Update(o.filter(addresses))
 }
 
 // String says what was bound.
@@ -220,11 +259,11 @@ func (o *opened) String() string {
 }
 
 // stop ends the goroutine that keeps the lease.
-func (o *opened) stop() { o.lease.stop() }
+func (o *opened) stop() { o.dhcp.stop() }
 
 // close undoes the rest.
 func (o *opened) close() error {
-	err := o.groups.close()
+	err := errors.Join(o.groups.close(), o.copies.close(), o.kernel.close())
 	if o.program != nil {
 		err = errors.Join(err, o.program.Close())
 	}

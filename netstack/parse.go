@@ -77,12 +77,42 @@ func (p *packet) parseIPv4(head []byte) verdict {
 		return bad
 	}
 	p.size, p.payload = ethernet+total, min(ethernet+total, len(head))
+	if length > header.IPv4MinimumSize && sourceRouted(ip[header.IPv4MinimumSize:length]) {
+		return bad
+	}
 	p.addrs, p.addrLen = ethernet+12, 8
 	if binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 {
 		p.piece = true
 		return good
 	}
 	return p.parseTransport(head, ethernet+length, ip[9], length == header.IPv4MinimumSize)
+}
+
+// The options by which a sender chooses the way of a packet, and of its answers. Linux
+// drops them too unless it is told otherwise (accept_source_route).
+const (
+	looseSourceRoute  = 131
+	strictSourceRoute = 137
+)
+
+// sourceRouted reports whether there is one among IPv4's options.
+func sourceRouted(options []byte) bool {
+	for len(options) > 0 {
+		switch options[0] {
+		case uint8(header.IPv4OptionListEndType):
+			return false
+		case uint8(header.IPv4OptionNOPType):
+			options = options[1:]
+			continue
+		case looseSourceRoute, strictSourceRoute:
+			return true
+		}
+		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
+			return false // which the stack refuses
+		}
+		options = options[options[1]:]
+	}
+	return false
 }
 
 // maxExtensions is how many IPv6 extension headers parse looks behind.

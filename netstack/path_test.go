@@ -283,8 +283,18 @@ func TestCloseWithOpenConnectionsLeavesNothing(t *testing.T) {
 			require.NoError(t, umem.Close())
 		}
 		run() // what is made once
-		goroutines, files := runtime.NumGoroutine(), openFiles(t)
+		left := leavesNothing(t)
 		run()
+		left()
+	})
+}
+
+// leavesNothing counts goroutines and descriptors; what it returns fails if there are
+// more by then.
+func leavesNothing(t *testing.T) func() {
+	goroutines, files := runtime.NumGoroutine(), openFiles(t)
+	return func() {
+		t.Helper()
 		assert.LessOrEqual(t, openFiles(t), files, "descriptors") // fewer, if another test's went meanwhile
 		for range 200 {                                           // timers of the stack may still be running
 			if runtime.NumGoroutine() <= goroutines {
@@ -294,7 +304,7 @@ func TestCloseWithOpenConnectionsLeavesNothing(t *testing.T) {
 		}
 		stacks := make([]byte, 1<<16)
 		assert.Fail(t, "goroutines are left", "%d before, %d after\n%s", goroutines, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
-	})
+	}
 }
 
 func openFiles(t *testing.T) int {

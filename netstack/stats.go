@@ -12,7 +12,7 @@ import (
 type Stats struct {
 	RxPackets   uint64 // taken from the Ports
 	RxDelivered uint64 // given to the stack, after joining
-	RxBad       uint64 // dropped: a wrong checksum, or a header that cannot be
+	RxBad       uint64 // dropped: a wrong checksum, a header that cannot be, or a source route
 	RxUnwanted  uint64 // dropped: for another host, no IP or ARP, or no stack is attached
 	TxTaken     uint64 // taken from the stack
 	TxPackets   uint64 // given to the Ports, after cutting
@@ -29,7 +29,7 @@ type Stats struct {
 	SynDropped     uint64 // segments for a listener that was behind, or had no room for more
 	SynCookies     uint64 // SYNs answered by a cookie, as Backlog handshakes were under way
 	StrangersUnmet uint64 // packets of neighbours that were not asked for their MAC address
-	ClosingEnded   uint64 // connections reset, as more than MaxClosing were closing
+	ClosingEnded   uint64 // closing connections reset: more than MaxClosing, or holding much of TCPMemory
 	MemoryShort    uint64 // times that TCPMemory was exceeded, so that connections got less
 	UDPUnread      uint64 // datagrams: their socket had no room
 }
@@ -104,7 +104,7 @@ func (s Stats) String() string {
 		{s.SynDropped, "segments dropped: their listener was behind, or Options.Backlog waited for Accept"},
 		{s.SynCookies, "SYNs answered by a cookie: Options.Backlog handshakes were under way"},
 		{s.StrangersUnmet, "packets dropped: Options.MaxStrangers neighbours were being asked for"},
-		{s.ClosingEnded, "connections ended early: more than Options.MaxClosing were closing"},
+		{s.ClosingEnded, "closing connections reset: they were more than Options.MaxClosing, or held much of TCPMemory"},
 		{s.MemoryShort, "times more than Options.TCPMemory was held"},
 		{s.UDPUnread, "datagrams dropped: their socket was full, or closed"},
 	} {

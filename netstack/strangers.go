@@ -82,17 +82,17 @@ func (s *strangers) enter(hash uint64) (enters, asks bool) {
 	free := -1
 	for i := range s.waiting {
 		w := &s.waiting[i]
-		over := w.hash == 0 || now.After(w.until)
-		if w.hash == hash && !over {
+		switch {
+		case w.hash == 0:
+			free = i
+		case s.has(w.hash):
+			w.hash, free = 0, i
+		case now.After(w.until):
+			s.rest(w.hash, w.until.Add(strangerRests))
+			w.hash, free = 0, i
+		case w.hash == hash:
 			w.count++
 			return w.count <= strangerSends, false
-		}
-		if over {
-			free = i
-		}
-		if over && w.hash != 0 {
-			s.rest(w.hash, w.until.Add(strangerRests))
-			w.hash = 0
 		}
 	}
 	if r := s.resting[hash/knownSets%restingSlots]; free < 0 || r.hash == hash && now.Before(r.until) {
@@ -144,17 +144,25 @@ func (s *strangers) knows(hash uint64) bool {
 	return false
 }
 
+// has reports whether the MAC address of a neighbour was known.
+func (s *strangers) has(hash uint64) bool {
+	set := s.set(hash)
+	for i := range set {
+		if set[i].Load()&^used == hash {
+			return true
+		}
+	}
+	return false
+}
+
 // learn keeps an address whose MAC address is known, in the place of another if there
 // are many.
 func (s *strangers) learn(address []byte) {
 	hash := s.hash(address)
-	set := s.set(hash)
-	first := int(s.next.Add(1))
-	for i := range set {
-		if set[i].Load()&^used == hash {
-			return
-		}
+	if s.has(hash) {
+		return
 	}
+	set, first := s.set(hash), int(s.next.Add(1))
 	for i := range set {
 		if set[i].CompareAndSwap(0, hash) {
 			return
@@ -221,44 +229,6 @@ func (h *Host) neighbours(address []byte) bool {
 		}
 	}
 	return a.IsLinkLocalUnicast() && a.Is6()
-}
-
-// repeats knows SYNs that came before, when not all can be looked at: who is real
-// sends it again in a second, and a flood from addresses that are made up does not.
-type repeats struct {
-	mu    sync.Mutex
-	seed  maphash.Seed
-	marks []uint32 // hash, and the time in units of 256 ms; made by the first one
-	begun time.Time
-}
-
-const (
-	repeatMarks = 1 << 20
-	repeatUnit  = 256 * time.Millisecond
-	repeatFirst = 2  // units before it counts as sent again
-	repeatLast  = 40 // and after which it is forgotten
-)
-
-// seen reports whether a SYN is one that came some time ago; otherwise it is from now
-// on.
-func (r *repeats) seen(addresses, l4 []byte) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.marks == nil {
-		r.seed, r.marks, r.begun = maphash.MakeSeed(), make([]uint32, repeatMarks), time.Now()
-	}
-	hash := maphash.Bytes(r.seed, addresses)
-	hash ^= maphash.Bytes(r.seed, l4[:8]) // ports and sequence number
-	now := uint8(time.Since(r.begun) / repeatUnit)
-	mark := &r.marks[hash%repeatMarks]
-	tag := uint32(hash>>40) << 8
-	if *mark&^0xff == tag {
-		if age := now - uint8(*mark); age >= repeatFirst && age <= repeatLast {
-			return true
-		}
-	}
-	*mark = tag | uint32(now)
-	return false
 }
 
 // changeNetworks is for when the addresses have changed. The Host is locked.

@@ -40,13 +40,16 @@ func TestStrangersComeInAFewAtATime(t *testing.T) {
 		assert.True(t, enters(i), "more of it")
 	}
 	assert.False(t, enters(most))
+	s.learn(address(1))
+	assert.True(t, enters(most), "in the place of one that was found")
+	assert.False(t, enters(most+1))
 	sent := 2
 	for enters(0) {
 		sent++
 	}
 	assert.Equal(t, strangerSends, sent)
 	time.Sleep(strangerWaits + 50*time.Millisecond)
-	assert.True(t, enters(most), "there is room again")
+	assert.True(t, enters(most+1), "there is room again")
 	assert.False(t, enters(0), "it rests")
 	time.Sleep(strangerRests)
 	assert.True(t, enters(0))

@@ -109,9 +109,21 @@ func (c *TCPConn) Close() error {
 	if !c.close() {
 		return c.fail("close", errClosed)
 	}
+	linger := c.ep.SocketOptions().GetLinger()
 	c.ep.Close()
 	c.host.ledger.end(c)
+	if linger.Enabled && linger.Timeout > 0 {
+		time.AfterFunc(linger.Timeout, c.giveUp)
+	}
 	return nil
+}
+
+// giveUp resets a closed connection whose data has not arrived.
+func (c *TCPConn) giveUp() {
+	switch tcp.EndpointState(c.ep.State()) {
+	case tcp.StateFinWait1, tcp.StateClosing, tcp.StateLastAck:
+		c.ep.Abort()
+	}
 }
 
 // CloseRead shuts down reading.
@@ -146,14 +158,14 @@ func (c *TCPConn) SetNoDelay(noDelay bool) error {
 
 // SetLinger says what Close does with data that is not sent yet: sec < 0, the
 // default, sends it in the background; 0 drops it and resets the connection; more
-// gives it so many seconds.
+// sends it in the background for so many seconds, and then resets the connection.
 func (c *TCPConn) SetLinger(sec int) error {
 	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: sec >= 0, Timeout: time.Duration(max(sec, 0)) * time.Second})
 	return nil
 }
 
 func (c *TCPConn) fail(op string, err error) error {
-	return opError(op, "tcp", c.local, c.remote, err)
+	return opError(op, "tcp", c.local, c.remote, c.host.because(err))
 }
 
 // A TCPListener waits for connections: the net.Listener that Listen returns.
@@ -224,7 +236,7 @@ func (l *TCPListener) Close() error {
 func (l *TCPListener) Addr() net.Addr { return l.local }
 
 func (l *TCPListener) fail(op string, err error) error {
-	return opError(op, "tcp", nil, l.local, err)
+	return opError(op, "tcp", nil, l.local, l.host.because(err))
 }
 
 // listenTCP listens at an address.

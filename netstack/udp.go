@@ -43,6 +43,11 @@ func (h *Host) openUDP(op string, local, remote *tcpip.FullAddress, proto tcpip.
 	if err == nil {
 		ep.SocketOptions().SetV6Only(v6only)
 		ep.SocketOptions().SetBroadcast(true)
+		// gVisor does not learn the MTU of a path for UDP: whoever has a link that is too
+		// narrow may cut the packet, for it would be dropped for ever otherwise.
+		err = ep.SetSockOptInt(tcpip.MTUDiscoverOption, int(tcpip.PMTUDiscoveryDont))
+	}
+	if err == nil {
 		if local != nil {
 			err = ep.Bind(*local)
 		}
@@ -302,7 +307,7 @@ func (c *UDPConn) fail(op string, addr net.Addr, err error) error {
 	if addr == nil {
 		addr = c.remote
 	}
-	return opError(op, "udp", c.local, addr, err)
+	return opError(op, "udp", c.local, addr, c.host.because(err))
 }
 
 // takes reports whether a packet is for the socket, as the stack finds out.

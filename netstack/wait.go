@@ -60,8 +60,13 @@ func (s *socket) open(d *side) error {
 	case <-s.host.done:
 		return errClosed
 	default:
-		return d.passed()
 	}
+	if d == &s.write { // what has come can still be read
+		if err := s.host.Err(); err != nil {
+			return err
+		}
+	}
+	return d.passed()
 }
 
 // wait waits until it is worth trying again.
@@ -77,8 +82,8 @@ func (s *socket) wait(d *side) error {
 			}
 		case <-s.done:
 			return errClosed
-		case <-s.host.done:
-			return errClosed
+		case <-s.host.over:
+			return s.host.Err()
 		}
 	}
 }
@@ -113,6 +118,8 @@ func (s *socket) SetWriteDeadline(t time.Time) error { return s.setDeadline(&s.w
 func (s *socket) setDeadline(d *side, t time.Time) error {
 	select {
 	case <-s.done:
+		return opError("set", "tcp/ip", nil, nil, errClosed)
+	case <-s.host.done:
 		return opError("set", "tcp/ip", nil, nil, errClosed)
 	default:
 	}

@@ -175,7 +175,7 @@ func TestAttachTellsTheMode(t *testing.T) {
 			assert.Equal(t, bpf.Auto, p.Mode())
 			assert.Equal(t, -1, p.FileDescriptor())
 			assert.Equal(t, c.ifname+": closed", p.String())
-			assert.ErrorIs(t, p.WaitLink(context.Background()), os.ErrClosed)
+			assert.ErrorIs(t, p.WaitLink(context.Background()), net.ErrClosed)
 		})
 	}
 }

@@ -63,7 +63,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 
@@ -72,6 +71,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // Options say what Attach attaches, and how.
@@ -238,7 +238,7 @@ func (p *Program) Mode() bpf.Mode {
 // and os.ErrClosed after Close.
 func (p *Program) WaitLink(ctx context.Context) error {
 	if p.FileDescriptor() < 0 {
-		return fmt.Errorf("pcapfilter: wait for the link of %s: %w", p.ifname, os.ErrClosed)
+		return fmt.Errorf("pcapfilter: wait for the link of %s: %w", p.ifname, closed.Err)
 	}
 	return bpf.WaitLink(ctx, p.ifname)
 }

@@ -1,7 +1,7 @@
 package split_test
 
 import (
-	"os"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -59,21 +59,21 @@ func TestCloseInAnyOrder(t *testing.T) {
 				assert.NoError(t, tap.Close())
 			}
 		}
-		assert.ErrorIs(t, <-ended, os.ErrClosed)
-		assert.ErrorIs(t, <-failed, os.ErrClosed)
+		assert.ErrorIs(t, <-ended, net.ErrClosed)
+		assert.ErrorIs(t, <-failed, net.ErrClosed)
 		_, err = tap.Receive(copied)
-		assert.ErrorIs(t, err, os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
 		parse(t, frames[0].Data) // the memory is there
 		frames[0].Free()
 		for _, call := range []func([]xsk.Frame) (int, error){m.Receive, m.TryReceive, m.Send, m.TrySend, m.Alloc, m.TryAlloc} {
 			n, err := call(frames)
 			assert.Zero(t, n)
-			assert.ErrorIs(t, err, os.ErrClosed)
+			assert.ErrorIs(t, err, net.ErrClosed)
 		}
-		assert.ErrorIs(t, m.SetDeadline(time.Now()), os.ErrClosed)
+		assert.ErrorIs(t, m.SetDeadline(time.Now()), net.ErrClosed)
 		_, err = s.Listen(nil)
-		assert.ErrorIs(t, err, os.ErrClosed)
-		assert.ErrorIs(t, s.Run(), os.ErrClosed)
+		assert.ErrorIs(t, err, net.ErrClosed)
+		assert.ErrorIs(t, s.Run(), net.ErrClosed)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestTheQueuesAreTheCallersAgainAfterClose(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		_, err = m.TryReceive(nil)
-		require.ErrorIs(t, err, os.ErrClosed)
+		require.ErrorIs(t, err, net.ErrClosed)
 		l.send(t, 1, flow{3, 4})
 		frames := make([]xsk.Frame, 2)
 		n, err := l.near[1].Receive(frames)
@@ -108,7 +108,7 @@ func TestTheQueuesAreTheCallersAgainWhenOneHasFailed(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, l.near[0].Close())
 	_, err = m.Receive(make([]xsk.Frame, 1))
-	require.ErrorIs(t, err, os.ErrClosed) // Run has ended
+	require.ErrorIs(t, err, net.ErrClosed) // Run has ended
 	require.NoError(t, s.Close())
 	l.near = l.near[1:]
 	received := make(chan error)

@@ -60,3 +60,28 @@ func TestACopyHasTheMetadataOfItsPacket(t *testing.T) {
 	f.Free()
 	l.settled(t)
 }
+
+// However often it is asked, a Tap has as many frames as its Depth: empty ones, copies
+// that wait, and those that it has lent.
+func TestATapHasNoMoreFramesThanItsDepth(t *testing.T) {
+	l := newLink(t, bpf.Native, 1, xsk.Config{})
+	q := l.near[0]
+	tap, err := split.NewTap(q, &split.Options{Depth: 16})
+	require.NoError(t, err)
+	packet := make([]xsk.Frame, 1)
+	_, err = q.Alloc(packet)
+	require.NoError(t, err)
+	packet[0].Data = udp(packet[0].Data, flow{1, 2}, 7)
+	copies := make([]xsk.Frame, 4)
+	for range 50 {
+		tap.Copy(packet)
+		_, err = tap.TryReceive(copies)
+		require.NoError(t, err)
+		f := q.Stats().Frames
+		require.LessOrEqual(t, f.User+f.Loan, 1+2*16, "%v", f)
+	}
+	require.NoError(t, tap.Close())
+	_, _ = tap.TryReceive(nil)
+	packet[0].Free()
+	l.settled(t)
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // An inbox is where packets wait for a listener.
@@ -143,7 +144,7 @@ func (in *inbox) close() {
 		in.first = (in.first + 1) % len(in.ring)
 	}
 	in.dropped += uint64(in.n)
-	in.n, in.frames, in.err = 0, 0, os.ErrClosed
+	in.n, in.frames, in.err = 0, 0, closed.Err
 	unread = append(unread, in.stock...)
 	in.stock = nil
 	in.mu.Unlock()
@@ -154,7 +155,7 @@ func (in *inbox) close() {
 func (in *inbox) setDeadline(t time.Time) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.err == os.ErrClosed {
+	if in.err == closed.Err {
 		return in.err
 	}
 	in.deadline = t

@@ -3,7 +3,7 @@ package split_test
 import (
 	"encoding/binary"
 	"flag"
-	"os"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -100,7 +100,7 @@ func (l *link) run(t testing.TB) *split.Splitter {
 	go func() { ended <- s.Run() }()
 	t.Cleanup(func() {
 		assert.NoError(t, s.Close())
-		assert.ErrorIs(t, <-ended, os.ErrClosed)
+		assert.ErrorIs(t, <-ended, net.ErrClosed)
 		l.settled(t)
 	})
 	return s
@@ -189,7 +189,7 @@ func (l *link) listen(t testing.TB, m receiver, counts bool) *listener {
 				l.received.Add(int64(n))
 			}
 			if err != nil {
-				assert.ErrorIs(t, err, os.ErrClosed)
+				assert.ErrorIs(t, err, net.ErrClosed)
 				return
 			}
 		}

@@ -1,6 +1,7 @@
 package split_test
 
 import (
+	"net"
 	"os"
 	"slices"
 	"syscall"
@@ -116,11 +117,11 @@ func TestAMemberHonoursDeadlinesAndClose(t *testing.T) {
 	require.NoError(t, m.SetDeadline(time.Time{}))
 	time.AfterFunc(10*time.Millisecond, func() { _ = m.Close() })
 	_, err = m.Alloc(frames)
-	require.ErrorIs(t, err, os.ErrClosed, "closed while it waits")
+	require.ErrorIs(t, err, net.ErrClosed, "closed while it waits")
 	xsk.Free(all)
 	require.NoError(t, m.Close())
 	_, err = m.Receive(frames)
-	require.EqualError(t, err, "split: receive listener 0 of "+l.name+" queue 0: file already closed")
+	require.EqualError(t, err, "split: receive listener 0 of "+l.name+" queue 0: already closed")
 }
 
 // Whoever waits for a frame hears that the interface is gone, on every Queue.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // A group is the listeners that share what one match takes.
@@ -124,12 +125,12 @@ func (p *pump) run() error {
 		}
 		switch {
 		case p.s.stopping.Load():
-			return os.ErrClosed
+			return closed.Err
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded): // not ours
 			_ = p.queue.SetReadDeadline(time.Time{})
 			if p.s.stopping.Load() { // it may have been ours after all
-				return os.ErrClosed
+				return closed.Err
 			}
 		case errors.Is(err, syscall.ENOBUFS):
 			time.Sleep(starved)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // Send queues frames to be sent, waits for room if it must, but not after Run has ended,
@@ -36,7 +37,7 @@ func (m *Member) TrySend(frames []xsk.Frame) (int, error) {
 
 func (m *Member) trySend(frames []xsk.Frame) (int, error) {
 	if m.closed.Load() {
-		return 0, os.ErrClosed
+		return 0, closed.Err
 	}
 	if len(frames) == 0 {
 		for _, q := range m.queues {
@@ -96,7 +97,7 @@ func (m *Member) TryAlloc(frames []xsk.Frame) (int, error) {
 
 func (m *Member) tryAlloc(frames []xsk.Frame) (int, error) {
 	if m.closed.Load() {
-		return 0, os.ErrClosed
+		return 0, closed.Err
 	}
 	return m.queues[0].TryAlloc(frames)
 }
@@ -105,7 +106,7 @@ func (m *Member) tryAlloc(frames []xsk.Frame) (int, error) {
 // now; the zero Time means never.
 func (m *Member) SetWriteDeadline(t time.Time) error {
 	if m.closed.Load() {
-		return m.fail("set deadline of", os.ErrClosed)
+		return m.fail("set deadline of", closed.Err)
 	}
 	m.writeDeadline.Store(&t)
 	return nil

@@ -28,7 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +36,7 @@ import (
 	"time"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // A Splitter gives the packets of one or more Queues to several listeners.
@@ -192,7 +192,7 @@ func (s *Splitter) add(n int, o *Options) ([]*Member, error) {
 func (s *Splitter) admit(n int, c *Options) error {
 	switch {
 	case s.closed:
-		return os.ErrClosed
+		return closed.Err
 	case s.err != nil:
 		return s.err
 	case c.Depth < 1:
@@ -273,7 +273,7 @@ func (s *Splitter) Run() error {
 	switch {
 	case s.closed:
 		s.mu.Unlock()
-		return fmt.Errorf("split: run %s: %w", s.name, os.ErrClosed)
+		return fmt.Errorf("split: run %s: %w", s.name, closed.Err)
 	case s.running:
 		s.mu.Unlock()
 		return fmt.Errorf("split: run %s: %w", s.name, invalid("Run was called before"))
@@ -347,7 +347,7 @@ func (s *Splitter) Close() error {
 	running := s.running
 	s.mu.Unlock()
 	if running {
-		s.stop(os.ErrClosed)
+		s.stop(closed.Err)
 		<-s.done
 	}
 	s.mu.Lock()

@@ -2,7 +2,7 @@ package split_test
 
 import (
 	"math/rand/v2"
-	"os"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -221,7 +221,7 @@ func TestASlowListenerHoldsNobodyUp(t *testing.T) {
 		assert.Equal(t, 1, n)
 		require.NoError(t, s.Close())
 		_, err = slow.Receive(frames)
-		require.ErrorIs(t, err, os.ErrClosed)
+		require.ErrorIs(t, err, net.ErrClosed)
 		<-r.done
 		assert.Equal(t, upTo(packets, func(n int) bool { return n%2 == 0 }), r.numbers)
 	})
@@ -254,7 +254,7 @@ func TestListenersComeAndGoUnderTraffic(t *testing.T) {
 			for round := 0; ; round++ {
 				n, err := m.Receive(frames)
 				if err != nil {
-					assert.ErrorIs(t, err, os.ErrClosed)
+					assert.ErrorIs(t, err, net.ErrClosed)
 					return
 				}
 				switch round % 4 {
@@ -316,7 +316,7 @@ func TestListenersComeAndGoUnderTraffic(t *testing.T) {
 		})
 		assert.NotZero(t, taken)
 		require.NoError(t, s.Close())
-		require.ErrorIs(t, <-ended, os.ErrClosed)
+		require.ErrorIs(t, <-ended, net.ErrClosed)
 		listeners.Wait()
 		l.settled(t)
 	})

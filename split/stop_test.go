@@ -1,7 +1,7 @@
 package split_test
 
 import (
-	"os"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,7 +59,7 @@ func TestRunEndsWhilePacketsComeFasterThanTheyAreTaken(t *testing.T) {
 		halt()
 		<-closed
 	}
-	assert.ErrorIs(t, <-ended, os.ErrClosed)
+	assert.ErrorIs(t, <-ended, net.ErrClosed)
 	halt()
 	l.settled(t)
 }

@@ -1,7 +1,7 @@
 package split_test
 
 import (
-	"os"
+	"net"
 	"testing"
 	"time"
 
@@ -56,7 +56,7 @@ func TestASlowTapDropsAndTheMainPathLosesNothing(t *testing.T) {
 		}
 		require.NoError(t, s.Close())
 		_, err = tap.Receive(frames)
-		require.ErrorIs(t, err, os.ErrClosed)
+		require.ErrorIs(t, err, net.ErrClosed)
 		<-r.done
 		assert.Equal(t, upTo(packets+10, func(int) bool { return true }), r.numbers)
 	})

@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"errors"
 	"math/rand/v2"
+	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -252,7 +253,7 @@ func TestDeadlinesRaceWithTicksAndClose(t *testing.T) {
 			close(stop)
 			soon(t, "somebody", group.Wait)
 
-			assert.ErrorIs(t, b.SetDeadline(time.Now()), os.ErrClosed)
+			assert.ErrorIs(t, b.SetDeadline(time.Now()), net.ErrClosed)
 			assert.Equal(t, 512, b.Stats().Frames.Total())
 			settled(t, 0, a)
 		}
@@ -336,7 +337,7 @@ func TestIdleQueuesHoldNoThread(t *testing.T) {
 			go func() {
 				defer group.Done()
 				_, err := q.Receive(make([]xsk.Frame, 8))
-				assert.ErrorIs(t, err, os.ErrClosed)
+				assert.ErrorIs(t, err, net.ErrClosed)
 			}()
 			frames := make([]xsk.Frame, 64)
 			go func() { // nor do those that wait for frames
@@ -344,7 +345,7 @@ func TestIdleQueuesHoldNoThread(t *testing.T) {
 				k, _ := q.Alloc(frames)
 				assert.Equal(t, 32, k)
 				_, err := q.Alloc(frames[k:])
-				assert.ErrorIs(t, err, os.ErrClosed)
+				assert.ErrorIs(t, err, net.ErrClosed)
 				xsk.Free(frames[:k])
 			}()
 		}

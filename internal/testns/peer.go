@@ -107,6 +107,11 @@ func (p *Peer) Dial(address string) (conn net.Conn, err error) {
 	return conn, err
 }
 
+// Take moves an interface of this namespace to the peer's, where it gets another name.
+func (p *Peer) Take(ifname, name string) error {
+	return ip("link", "set", ifname, "netns", fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.ns), "name", name)
+}
+
 // Close removes the pair; the peer's network ends with its last socket.
 func (p *Peer) Close() error {
 	err := ip("link", "del", p.Near)

@@ -145,6 +145,16 @@ func Kernel(t testing.TB) {
 	t.Skip("kernel tests need root")
 }
 
+// Missing says that t needs what is not on this machine: in scripts/test a failure, in a
+// plain "go test" a skip.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv(strict) != "" {
+		t.Fatal("missing here: " + what)
+	}
+	t.Skip("missing here: " + what)
+}
+
 // Need skips t on a kernel older than the version that opens what, as in
 // Need(t, "6.9 generic multi-buffer"). It is the one skip scripts/test counts.
 func Need(t testing.TB, what string) {
