@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/closed"
 )
 
 // socket is a descriptor of c.File for libxdp to keep and to close, or 0, which
@@ -26,7 +28,7 @@ func (c *UmemConfig) socket() (int, error) {
 	})
 	switch {
 	case err != nil:
-		return 0, explained(os.ErrClosed, "File %s", c.File.Name())
+		return 0, explained(closed.Err, "File %s", c.File.Name())
 	case failure == unix.ENOTSOCK, failure == nil && domain != unix.AF_XDP:
 		return 0, invalid("File %s is not an AF_XDP socket", c.File.Name())
 	}
