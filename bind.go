@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk/internal/closed"
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // NewSocket binds a Socket to a queue of the interface, on u
@@ -221,9 +222,17 @@ func (u *Umem) bind(ifname string, ifindex, queue int, c SocketConfig) (s *Socke
 // the right to do it. Only the first socket of a Umem is open already.
 func (u *Umem) reserve() (int, error) {
 	if !u.own.bound {
-		return unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err == syscall.EAFNOSUPPORT { // libxdp needs one, too
+			err = rights.Refused(err, "AF_UNIX")
+		}
+		return fd, err
 	}
-	return unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err == syscall.EAFNOSUPPORT || err == syscall.EACCES {
+		err = explainSocket(err, "")
+	}
+	return fd, err
 }
 
 // create calls libxdp and makes sense of its answer.
@@ -326,8 +335,8 @@ func (u *Umem) remove(s *Socket) {
 // explainBind says what the kernel's answer to a bind means.
 func explainBind(err error, ifindex int, c *SocketConfig) error {
 	switch {
-	case err == syscall.EPERM && c.InhibitProgLoad:
-		return explained(err, "an AF_XDP socket needs CAP_NET_RAW")
+	case (err == syscall.EPERM || err == syscall.EAFNOSUPPORT || err == syscall.EACCES) && c.InhibitProgLoad:
+		return explainSocket(err, "")
 	case err == syscall.EPERM:
 		return explained(err, "an AF_XDP socket needs CAP_NET_RAW, and libxdp's program CAP_NET_ADMIN and CAP_BPF")
 	case err == syscall.EINVAL && c.BindFlags&BindMultiBuffer != 0:
@@ -347,6 +356,8 @@ func explainProgram(err error, ifindex int) error {
 	switch err {
 	case syscall.EPERM:
 		return explained(err, "libxdp's program needs CAP_NET_ADMIN and CAP_BPF")
+	case syscall.EAFNOSUPPORT:
+		return rights.Refused(err, "AF_NETLINK")
 	case syscall.EOPNOTSUPP:
 		return explained(err, "libxdp's program: the driver has no native XDP; SocketConfig.XDPFlags: XDPSKBMode attaches it in generic mode")
 	case syscall.EBUSY, syscall.EEXIST:

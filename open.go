@@ -175,7 +175,11 @@ func (q *Queue) useMemory(c *Config) error {
 	}
 	u, err := NewUmem(&c.UmemConfig)
 	if err != nil {
-		return errors.Unwrap(err)
+		err = errors.Unwrap(err)
+		if c.LibxdpProgram && errors.Is(err, syscall.EPERM) {
+			err = fmt.Errorf("%w%s", err, alsoForProgram()) // or they would come one a try
+		}
+		return err
 	}
 	q.umem, q.pool, q.ownUmem = u, poolOf(u), true
 	return nil

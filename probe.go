@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk/internal/kernel"
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // A Device is what Probe found out about an interface: a snapshot, to read and to
@@ -140,7 +141,7 @@ func (d *Device) query() error {
 	case err == syscall.ENOSYS:
 		return explained(err, "XDP features and programs: the program hides libbpf's bpf_xdp_query")
 	case err != nil:
-		return explained(err, "XDP features and programs")
+		return explained(rights.Refused(err, "AF_NETLINK"), "XDP features and programs")
 	}
 	d.Features, d.MaxSegs = XDPFeatures(q.features), int(q.zc_max_segs)
 	d.add(int(q.native), XDPDrvMode)
@@ -251,8 +252,11 @@ func lookupInterface(ifname string) (int, error) {
 		return 0, invalid("%q is no interface name", ifname)
 	}
 	index, err := interfaceIndex(ifname)
-	if err == syscall.ENODEV {
+	switch err {
+	case syscall.ENODEV:
 		err = explained(err, "no interface %s in this network namespace", ifname)
+	case syscall.EAFNOSUPPORT, syscall.EPERM, syscall.EACCES: // the ioctl needs no right
+		err = rights.Refused(err, "AF_INET")
 	}
 	return index, err
 }

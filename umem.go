@@ -113,7 +113,8 @@ func (q *queueRings) close() {
 // It does not block. Errors wrap EINVAL for a value that breaks a rule, EPERM
 // without CAP_NET_RAW, ENOBUFS when RLIMIT_MEMLOCK is too low for a program
 // without CAP_IPC_LOCK, EFAULT for an Area the kernel cannot pin,
-// EAFNOSUPPORT on a kernel without AF_XDP, and errors.ErrUnsupported for a
+// EAFNOSUPPORT on a kernel without AF_XDP or where seccomp refuses the process such
+// sockets (RestrictAddressFamilies= of a systemd unit), and errors.ErrUnsupported for a
 // TxMetadataLen with libxdp before 1.5 or a kernel before 6.11.
 //
 // With a File, a socket that a privileged process has opened and handed over, the
@@ -269,15 +270,12 @@ func explainUmem(err error, c *UmemConfig) error {
 	switch {
 	case c.File != nil && (err == syscall.ENOSYS && c.TxMetadataLen == 0 || err == syscall.EBUSY):
 		return explainFile(err, c.File)
-	case errors.Is(err, syscall.EPERM):
-		return explained(err, "an AF_XDP socket needs CAP_NET_RAW, or UmemConfig.File: one from a process that has it")
-	case errors.Is(err, syscall.EAFNOSUPPORT):
-		return explained(err, "this kernel is built without AF_XDP (CONFIG_XDP_SOCKETS)")
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EAFNOSUPPORT):
+		return explainSocket(err, ", or UmemConfig.File: one from a process that has it"+alsoToLock(c.Frames*c.FrameSize))
 	case errors.Is(err, syscall.ENOBUFS):
 		var limit unix.Rlimit
 		_ = unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit)
-		return explained(err, "%d bytes to lock, RLIMIT_MEMLOCK is %d: raise it, or grant CAP_IPC_LOCK",
-			c.Frames*c.FrameSize, limit.Cur)
+		return fmt.Errorf("%s: %w", tooMuchToLock(c.Frames*c.FrameSize, limit.Cur), err)
 	case errors.Is(err, syscall.EFAULT) && c.Area != nil:
 		return explained(err, "the kernel cannot pin Area: it must be writable, and not a shared mapping of a file on disk")
 	case c.TxMetadataLen > 0 && unsupportedTxMetadata(err) != nil:

@@ -199,7 +199,7 @@ const helperRefused = "XSK_BPF_TEST_REFUSED"
 
 func helper(ifname string) {
 	if family, err := strconv.Atoi(os.Getenv(helperRefused)); err == nil {
-		if err = testns.RefuseSockets(family); err != nil {
+		if err = testns.RefuseSockets(family, unix.EAFNOSUPPORT); err != nil {
 			fmt.Println(err)
 		}
 	}

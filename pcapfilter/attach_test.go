@@ -339,7 +339,7 @@ const helperRefused = "XSK_PCAPFILTER_TEST_REFUSED"
 
 func helper(ifname string) {
 	if os.Getenv(helperRefused) != "" {
-		if err := testns.RefuseSockets(unix.AF_NETLINK); err != nil {
+		if err := testns.RefuseSockets(unix.AF_NETLINK, unix.EAFNOSUPPORT); err != nil {
 			fmt.Println(err)
 		}
 	}
