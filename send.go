@@ -27,7 +27,8 @@ type sender struct {
 // and fault it names. It takes lent frames and the program's own, of any Queue
 // on the same Umem. While the link is down Send waits.
 //
-// A packet that the device drops is counted (QueueStats.Dropped), not returned.
+// A packet that the device drops is counted (QueueStats.Dropped), not returned: one longer
+// than the interface's MTU, for example.
 func (q *Queue) Send(frames []Frame) (int, error) {
 	for total := 0; ; {
 		n, err := q.trySend(frames[total:])
@@ -120,14 +121,24 @@ func (q *Queue) burst(descs []Desc) (int, error) {
 	c.completed(t.done[:b.out], q.shard)
 	c.unlock()
 	if b.in > 0 {
-		bytes, packets := uint64(0), uint64(b.in)
+		bytes, packets, longest := uint64(0), uint64(b.in), uint64(0)
 		for i := range descs[:b.in] {
 			bytes += uint64(descs[i].Len)
+			longest = max(longest, uint64(descs[i].Len))
 		}
 		if q.multi {
+			length := uint64(0)
 			for i := range descs[:b.in] {
-				packets -= uint64(descs[i].Options & PktContd)
+				length += uint64(descs[i].Len)
+				if descs[i].Options&PktContd != 0 {
+					packets--
+					continue
+				}
+				longest, length = max(longest, length), 0
 			}
+		}
+		if longest > q.stats.txLongest.Load() { // with q.tx locked
+			q.stats.txLongest.Store(longest)
 		}
 		q.stats.txBursts.Add(1)
 		q.stats.txPackets.Add(packets)

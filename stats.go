@@ -13,6 +13,7 @@ type queueCounters struct {
 	rxPackets, rxBytes, rxBursts, rxWakeups atomic.Uint64
 	rxIncomplete                            atomic.Uint64
 	txPackets, txBytes, txBursts            atomic.Uint64
+	txLongest                               atomic.Uint64 // bytes
 }
 
 // QueueStats are the counts of a Queue since it was opened.
@@ -33,11 +34,13 @@ type QueueStats struct {
 	Kernel       Stats       // the kernel's own counters
 
 	mtu, maxPacket, frameSize int
+	txLongest                 int // the longest packet that was queued, in bytes
 	receives, sends, multi    bool
 }
 
-// FrameCounts say how many frames of a Umem are whose. All Queues on the Umem
-// share them.
+// FrameCounts say how many frames of a Umem are whose. They are counts of the Umem, and
+// every Queue on it has the same: to add them up over Queues, as for metrics, count those
+// of each Umem once ([Queue.Umem] tells which). Queues.Stats does.
 type FrameCounts struct {
 	Free    int // in the pool
 	Rx      int // with the kernel to receive into
@@ -92,6 +95,7 @@ func (q *Queue) Stats() QueueStats {
 		receives:     !q.txOnly,
 		sends:        !q.rxOnly,
 		multi:        q.multi,
+		txLongest:    int(c.txLongest.Load()),
 	}
 	s.Kernel, _ = q.sock.Stats()
 	if i, err := net.InterfaceByIndex(q.shard.key.ifindex); err == nil {
@@ -124,6 +128,7 @@ func (s *QueueStats) add(o QueueStats) {
 	s.Kernel.RxFillRingEmpty += o.Kernel.RxFillRingEmpty
 	s.Kernel.TxRingEmpty += o.Kernel.TxRingEmpty
 	s.mtu, s.maxPacket, s.frameSize = o.mtu, o.maxPacket, o.frameSize
+	s.txLongest = max(s.txLongest, o.txLongest)
 	s.receives, s.sends, s.multi = s.receives || o.receives, s.sends || o.sends, s.multi || o.multi
 }
 
@@ -150,8 +155,17 @@ func (s QueueStats) String() string {
 	drop(s.RxIncomplete, "as incomplete", "no frame was left for a fragment; keep fewer frames, or raise RxFrames")
 	drop(k.RxRingFull, "at the full RX ring", "the program receives too slowly; receive more often, or raise RxSize")
 	drop(k.TxInvalidDescs, "as bad TX descriptors", "a fault in the program or in this library")
-	drop(s.Dropped, "by the device in sending", "the link, or the receiver behind it, takes no more (on veth a full peer queue)")
+	drop(s.Dropped, "by the device in sending", s.notSent())
 	return b.String()
+}
+
+// notSent is why the device dropped packets, as it seems.
+func (s *QueueStats) notSent() string {
+	// 4 bytes more than MTU and Ethernet header are a VLAN tag.
+	if most := s.mtu + ethernetHeader; s.mtu > 0 && s.txLongest > most+4 {
+		return fmt.Sprintf("the longest packet to be sent had %d bytes, and with MTU %d the interface takes %d", s.txLongest, s.mtu, most)
+	}
+	return "the link, or the receiver behind it, takes no more (on veth a full peer queue)"
 }
 
 // tooLong is how many packets the kernel dropped for their length, as it seems, and why.
