@@ -200,10 +200,11 @@ func (u *Umem) bind(ifname string, ifindex, queue int, c SocketConfig) (s *Socke
 		return nil, false, err
 	}
 	s = &Socket{
-		name:  fmt.Sprintf("%s queue %d", ifname, queue),
-		umem:  u,
-		rings: rings,
-		c:     newSocketHandle(),
+		name:   fmt.Sprintf("%s queue %d", ifname, queue),
+		ifname: ifname,
+		umem:   u,
+		rings:  rings,
+		c:      newSocketHandle(),
 	}
 	if busy, err = u.create(s, ifname, reserve, &c); err != nil || busy {
 		release(s.c)

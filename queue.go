@@ -78,6 +78,12 @@ func (q *Queue) RxFrames() int { return q.rxFrames }
 // Umem is the memory that the Queue's frames are in.
 func (q *Queue) Umem() *Umem { return q.umem }
 
+// Interface is the name of the interface that the Queue was opened on, as in "eth0".
+func (q *Queue) Interface() string { return q.ifname }
+
+// QueueID is the number of the interface's queue, counted from 0.
+func (q *Queue) QueueID() int { return q.queue }
+
 // String says what was bound, as in
 // "eth0 queue 3: zero copy, rx 2048, tx 2048, 4096 frames of 4096 bytes".
 func (q *Queue) String() string { return q.sock.String() }

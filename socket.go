@@ -15,13 +15,18 @@ import (
 // (struct xsk_socket_config): both directions, and libxdp's own program in
 // native mode.
 type SocketConfig struct {
-	RxSize          int       // entries of the RX ring, a power of two; default 2048
-	TxSize          int       // entries of the TX ring, a power of two; default 2048
-	RxOnly          bool      // make no TX ring
-	TxOnly          bool      // make no RX ring
-	BindFlags       BindFlags // default 0: zero copy if the driver has it, else copy
-	XDPFlags        XDPFlags  // how libxdp attaches its program; default 0: native mode
-	InhibitProgLoad bool      // attach no program (XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD); see Socket.UpdateXSKMap
+	RxSize    int       // entries of the RX ring, a power of two; default 2048
+	TxSize    int       // entries of the TX ring, a power of two; default 2048
+	RxOnly    bool      // make no TX ring
+	TxOnly    bool      // make no RX ring
+	BindFlags BindFlags // default 0: zero copy if the driver has it, else copy
+	XDPFlags  XDPFlags  // how libxdp attaches its program; default 0: native mode
+
+	// InhibitProgLoad attaches no program (XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD); see
+	// Socket.UpdateXSKMap. With libxdp 1.3.1 every Socket that libxdp's own program
+	// serves leaves two file descriptors behind at Close, the map's and the program's,
+	// as in C: a process that opens thousands should attach a program itself.
+	InhibitProgLoad bool
 }
 
 // A Socket is an AF_XDP socket bound to one queue of one interface
@@ -40,6 +45,7 @@ type Socket struct {
 	Tx         *TxRing
 
 	name   string // "eth0 queue 3", for errors
+	ifname string
 	umem   *Umem
 	rings  *queueRings
 	c      uintptr // struct xskgo_socket
@@ -96,8 +102,11 @@ type Stats struct {
 	// on the fill ring, and this reads the RX ring.
 	RxInvalidDescs uint64
 	// TxInvalidDescs counts descriptors refused for their address, length or
-	// options, every fragment of a packet of too many. A packet that the
-	// device dropped does not count.
+	// options, every fragment of a packet of too many. Linux 6.18 returns their
+	// frames in the completion ring like those that it has sent, older kernels
+	// may not: a program with a list of free frames of its own takes them from
+	// there, and must not put them back by itself as well, or it has them twice.
+	// A packet that the device dropped does not count.
 	TxInvalidDescs uint64
 	// RxRingFull counts packets lost because the program did not consume the
 	// RX ring fast enough. Their frames stay with the kernel.
@@ -207,7 +216,8 @@ func (s *Socket) receive(fill []Addr, rx []Desc) burst {
 // RxBurstWait is RxBurst that waits for a packet if there is none, as PollRx
 // does and with its errors too, for timeout at most: less than 0 waits without
 // limit (ocaml-xsk's Rx_queue.poll_and_consume). While packets come quickly it
-// posts, waits and receives in one crossing.
+// posts, waits and receives in one crossing. With an empty rx it posts and does not wait,
+// for it could not receive; PollRx waits without receiving.
 //
 // Unless rx can be filled at once, it then lets packets gather for linger, 1 ms at
 // most: a wake-up costs as much as many packets, and this saves most of them, for
@@ -216,7 +226,7 @@ func (s *Socket) RxBurstWait(fill []Addr, rx []Desc, timeout, linger time.Durati
 	if linger < 0 || linger > maxLinger {
 		return 0, 0, s.fail("receive", invalid("linger %v is not between 0 and %v", linger, maxLinger))
 	}
-	if w := s.rxWaiter.Load(); w != nil && timeout != 0 && w.startQuick(linger) {
+	if w := s.rxWaiter.Load(); w != nil && timeout != 0 && len(rx) > 0 && w.startQuick(linger) {
 		limit := quickWait
 		if timeout > 0 { // it may linger, wait, and linger again
 			limit, linger = min(limit, timeout/3), min(linger, timeout/3)
@@ -266,8 +276,9 @@ func (s *Socket) receiveWait(w *waiter, fill []Addr, rx []Desc, limit, linger ti
 // tx[:queued] are the kernel's now, also when the kick failed, and
 // done[:completed] the caller's; what the kernel has not taken yet, the next
 // TxBurst kicks again. Both counts are valid whatever err is. err concerns the
-// kick only: EBUSY when the device dropped at least one packet (its frame still
-// comes back as completed; see KickStats), ENETDOWN while the interface is down, ENOBUFS when
+// kick only, so a caller goes on with both counts first: EBUSY when the device dropped at
+// least one packet, one longer than the MTU for example (it counts in queued, its frame
+// still comes back as completed; see KickStats), ENETDOWN while the interface is down, ENOBUFS when
 // the kernel was out of memory, ENODEV when the interface is gone. After Close
 // TxBurst answers os.ErrClosed.
 //
@@ -382,6 +393,12 @@ func (s *Socket) Close() error {
 	s.umem.remove(s)
 	return s.fail("unregister", err)
 }
+
+// Interface is the name of the interface that the Socket was bound to, as in "eth0".
+func (s *Socket) Interface() string { return s.ifname }
+
+// QueueID is the number of the interface's queue, counted from 0.
+func (s *Socket) QueueID() int { return s.rings.queue }
 
 // String says what was bound, as in
 // "eth0 queue 3: zero copy, rx 2048, tx 2048, 4096 frames of 4096 bytes".

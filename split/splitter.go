@@ -94,7 +94,7 @@ func New(queues ...*xsk.Queue) (*Splitter, error) {
 		return nil, fmt.Errorf("split: new: %w", invalid("it takes Queues, and there is none"))
 	}
 	s := &Splitter{queues: slices.Clone(queues), done: make(chan struct{})}
-	s.name, _, _ = strings.Cut(queues[0].String(), ":")
+	s.name = fmt.Sprintf("%s queue %d", queues[0].Interface(), queues[0].QueueID())
 	if n := len(queues); n > 1 {
 		s.name += fmt.Sprintf(" and %d more", n-1)
 	}

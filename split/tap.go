@@ -2,7 +2,6 @@ package split
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/go-xsk/xsk"
 )
@@ -38,8 +37,7 @@ func NewTap(q *xsk.Queue, o *Options) (*Tap, error) {
 	}
 	t := newTap(nil, q, &c)
 	if c.Name == "" {
-		name, _, _ := strings.Cut(q.String(), ":")
-		t.name = "tap of " + name
+		t.name = "tap of " + s.name
 	}
 	return t, nil
 }
