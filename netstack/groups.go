@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // groups are the Ethernet groups where others ask for our IPv6 addresses
@@ -21,7 +23,7 @@ type groups struct {
 func (g *groups) open(ifindex int) error {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("packet socket for multicast groups: %w", err)
+		return fmt.Errorf("packet socket for multicast groups: %w", rights.RawRefused(err, "AF_PACKET"))
 	}
 	g.fd, g.ifindex, g.joined = fd, ifindex, map[[6]byte]bool{}
 	return nil

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // errInUse is EADDRINUSE, as a kernel socket gives it.
@@ -26,7 +28,7 @@ type kernelAddresses struct {
 func openKernelAddresses() (*kernelAddresses, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("netlink socket: %w", err)
+		return nil, fmt.Errorf("netlink socket: %w", rights.Refused(err, "AF_NETLINK"))
 	}
 	timeout := unix.NsecToTimeval(int64(5 * time.Second))
 	if err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-xsk/xsk"
 	"github.com/go-xsk/xsk/bpf"
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // Config says what Open opens.
@@ -98,7 +99,7 @@ func open(ctx context.Context, ifname string, c *Config) (h *Host, err error) {
 	}
 	device, err := net.InterfaceByName(ifname)
 	if err != nil {
-		return nil, err
+		return nil, rights.Refused(err, "AF_NETLINK")
 	}
 	o := &opened{config: *c}
 	defer func() {

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // A packetSocket hears a copy of what the XDP program leaves to the kernel on one
@@ -44,7 +46,7 @@ const (
 func openPacketSocket(ifindex int, hear func(frame []byte, unfinished bool)) (*packetSocket, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("packet socket: %w", err)
+		return nil, fmt.Errorf("packet socket: %w", rights.RawRefused(err, "AF_PACKET"))
 	}
 	s := &packetSocket{file: os.NewFile(uintptr(fd), "packet socket"), done: make(chan struct{})}
 	if s.raw, err = s.file.SyscallConn(); err == nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/rights"
 )
 
 // A nic is the interface: what it counts, and its promiscuous mode. That
@@ -52,7 +53,7 @@ func (n *nic) setPromiscuous() (err error) {
 			&unix.PacketMreq{Ifindex: int32(n.Index), Type: unix.PACKET_MR_PROMISC})
 	}
 	if err != nil {
-		return fmt.Errorf("promiscuous mode of %s: %w", n.Name, err)
+		return fmt.Errorf("promiscuous mode of %s: %w", n.Name, rights.RawRefused(err, "AF_PACKET"))
 	}
 	return nil
 }

@@ -68,3 +68,14 @@ func Refused(err error, family string) error {
 	}
 	return err
 }
+
+// RawRefused is Refused for a family whose sockets need CAP_NET_RAW, which it names if
+// the thread has not got it.
+func RawRefused(err error, family string) error {
+	if errors.Is(err, unix.EPERM) {
+		if lacking, capErr := Lacking(unix.CAP_NET_RAW); capErr == nil && len(lacking) > 0 {
+			return fmt.Errorf("%w: an %s socket needs CAP_NET_RAW", err, family)
+		}
+	}
+	return Refused(err, family)
+}
