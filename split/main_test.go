@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -40,6 +41,7 @@ func inEachMode(t *testing.T, f func(t *testing.T, mode bpf.Mode)) {
 
 // A link is a veth pair: Queues to receive on one end, and Queues that send to them.
 type link struct {
+	splitter  *split.Splitter // of run
 	near, far []*xsk.Queue
 	name      string // of the near end
 	next      int    // number of the next packet
@@ -96,6 +98,7 @@ func (l *link) run(t testing.TB) *split.Splitter {
 	t.Helper()
 	s, err := split.New(l.near...)
 	require.NoError(t, err)
+	l.splitter = s
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run() }()
 	t.Cleanup(func() {
@@ -157,7 +160,23 @@ func (l *link) send(t testing.TB, queue int, flows ...flow) {
 // window waits until all packets but so many have been received.
 func (l *link) window(t testing.TB, open int) {
 	t.Helper()
-	within(t, func() bool { return l.next-int(l.received.Load()) <= open })
+	done := func() bool {
+		if l.next-int(l.received.Load()) <= open {
+			return true
+		}
+		for _, q := range l.far { // what the kernel had no memory for is in the ring until the next kick
+			_, _ = q.TrySend(nil)
+		}
+		return false
+	}
+	if waited(done) {
+		return
+	}
+	for _, q := range slices.Concat(l.far, l.near) { // who lost them?
+		t.Logf("%v: %v", q, q.Stats())
+	}
+	t.Log(l.splitter)
+	require.FailNow(t, "packets are missing", "%d were sent, %d came, and %d may be missing", l.next, l.received.Load(), open)
 }
 
 // A listener is what a reader of a Member saw.
@@ -200,11 +219,20 @@ func (l *link) listen(t testing.TB, m receiver, counts bool) *listener {
 // within calls done until it is true, and fails t when it takes too long.
 func within(t testing.TB, done func() bool) {
 	t.Helper()
+	if !waited(done) {
+		require.FailNow(t, "not done in time")
+	}
+}
+
+// waited calls done until it is true, and reports whether that was soon enough.
+func waited(done func() bool) bool {
+	limit := testns.Patience(20 * time.Second)
 	for start := time.Now(); !done(); time.Sleep(100 * time.Microsecond) {
-		if time.Since(start) > 20*time.Second {
-			require.FailNow(t, "not done in time")
+		if time.Since(start) > limit {
+			return false
 		}
 	}
+	return true
 }
 
 // upTo are the numbers below n that pass.
