@@ -75,7 +75,7 @@ func TestEveryProofIsATest(t *testing.T) {
 		}
 		return nil
 	}))
-	all := append(append([]proof{}, libxdpTests...), traps...)
+	all := append(append(append([]proof{}, libxdpTests...), traps...), attacks...)
 	for _, s := range selftests {
 		assert.True(t, s.note != "" || s.rings != nil && s.queue != nil, s.name)
 		all = append(all, proof{s.name, s.note})
