@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-xsk/xsk"
+	"github.com/go-xsk/xsk/internal/testns"
 )
 
 // A program's own metadata, eight bytes of it, arrives in both modes.
@@ -145,9 +146,7 @@ func linkProgram(t testing.TB, prog int, ifname string, kind, flags uint32) (lin
 // sysBPF is bpf(2).
 func sysBPF[T any](t testing.TB, command uintptr, attr *T) int {
 	t.Helper()
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
-	require.Zero(t, errno)
-	return int(fd)
+	return testns.BPF(t, int(command), unsafe.Pointer(attr), unsafe.Sizeof(*attr))
 }
 
 // rawSender returns a function that sends packet n from the kernel's stack.

@@ -42,6 +42,9 @@ func attach(t testing.TB, ifname string, o bpf.Options) *bpf.Program {
 // sysBPF is bpf(2).
 func sysBPF(command int, attr unsafe.Pointer, size uintptr) (int, error) {
 	r, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attr), size)
+	for tries := 0; errno == unix.EAGAIN && tries < 100; tries++ { // a signal ends the verifier
+		r, _, errno = unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attr), size)
+	}
 	if errno != 0 {
 		return -1, errno
 	}

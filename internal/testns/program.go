@@ -44,6 +44,9 @@ func LinkXDP(t testing.TB, ifname string, prog int, flags uint32) {
 func BPF(t testing.TB, command int, attributes unsafe.Pointer, size uintptr) int {
 	t.Helper()
 	r, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attributes), size)
+	for tries := 0; errno == unix.EAGAIN && tries < 100; tries++ { // a signal ends the verifier
+		r, _, errno = unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attributes), size)
+	}
 	if errno != 0 {
 		t.Fatalf("bpf command %d: %v", command, errno)
 	}
