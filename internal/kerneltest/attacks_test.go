@@ -21,6 +21,7 @@ var attacks = []proof{
 	{"B3 to B9: servers of all kinds, and a real one", "TestDHCPAtTheBeginning, TestDHCPWithDnsmasq, TestDHCPServerBehindARouter, TestDHCPHearsItsTransactionOnly, FuzzDHCPAnswer, FuzzDHCPFrame"},
 	{"B10: the interface goes while somebody waits", "TestWhoeverWaitsIsToldThatTheInterfaceIsGone, TestDHCPEndsWithTheInterface"},
 	{"B11: SetLinger and a peer with a closed window", "TestLingerGivesUp, TestLingerLetsAllArrive"},
+	{"B12: UDP to a neighbour that does not answer", "TestUDPToANeighbourThatDoesNotAnswer: a kernel tells no error either"},
 	{"B13: source routes", "TestSourceRouteIsDroppedAndCounted"},
 	{"B15: a Filter on the kernel's own address", "TestFilterOnTheKernelsAddressFindsNeighbours, TestFilterOnAnAddressOfOursIsFound"},
 
