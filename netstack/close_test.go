@@ -77,12 +77,3 @@ func TestLingerLetsAllArrive(t *testing.T) {
 	}
 	assert.Equal(t, len(sent), got)
 }
-
-// A connection that was closed here, and whose other side does not close, is not held
-// for a minute. It is the same state that gVisor is in when the last acknowledgment of
-// a close is lost.
-func TestFinWait2IsShort(t *testing.T) {
-	h, conn, _ := quiet(t)
-	require.NoError(t, conn.Close())
-	assert.True(t, live(h, 0, testns.Patience(15*time.Second)), "the connection is still there")
-}

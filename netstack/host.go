@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -63,10 +62,6 @@ const (
 	defaultBuffer = 1 << 20
 	mostBuffer    = 16 << 20
 )
-
-// finWait2 is how long a connection that was closed here waits for the other side to
-// close it, too.
-const finWait2 = 5 * time.Second
 
 // NewHost makes a stack on e, which it owns from then on, with the addresses and
 // the length of their networks' prefixes, and default routes by the gateways: none,
@@ -146,11 +141,7 @@ func (h *Host) tune() error {
 	recovery := tcpip.TCPRecovery(0)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: leastBuffer, Default: defaultBuffer, Max: mostBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: leastBuffer, Default: defaultBuffer, Max: mostBuffer}
-	// gVisor takes a FIN that it sends again in LAST-ACK for one of FIN-WAIT-1: when the
-	// last acknowledgment is lost, the connection waits in FIN-WAIT-2 for a FIN that has
-	// come. Nobody reads from it any more, so it need not wait for a minute.
-	linger := tcpip.TCPLingerTimeoutOption(finWait2)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &cubic, &recovery, &receive, &send, &linger} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &cubic, &recovery, &receive, &send} {
 		if err := h.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %w", o, errnoOf(err))
 		}

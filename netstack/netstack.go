@@ -35,7 +35,9 @@
 // meanwhile, which finds nothing to do and is in the way of others on a small machine.
 //
 // gVisor has no stable versions. This package is tested with the one that its go.mod
-// names, and its tests tell when a fault that it works around has been mended.
+// names, and its tests tell when a fault that it works around has been mended. One is
+// left: a peer that agreed on TCP timestamps and leaves them out of the last packet of
+// its handshake is accepted with its first data, and not before.
 //
 // An [Endpoint] is the part below: gVisor's stack.LinkEndpoint over any number of
 // Queues, for programs that have a stack of their own.

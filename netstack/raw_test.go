@@ -60,6 +60,7 @@ type segment struct {
 	flags        header.TCPFlags
 	window       uint16
 	scale        bool // a SYN's window scale option, of 7
+	stamp        bool // the timestamp option
 	payload      []byte
 	bad          bool // the checksum is wrong
 }
@@ -68,23 +69,24 @@ type segment struct {
 func (r *raw) frame(b []byte, s *segment) []byte {
 	b = append(b[:0], r.head...)
 	b = append(b, 8, 0)
-	options := 0
+	var options []byte
 	if s.scale {
-		options = 4
+		options = append(options, 3, 3, 7, 1)
 	}
-	length := header.IPv4MinimumSize + header.TCPMinimumSize + options + len(s.payload)
-	ip := header.IPv4(append(b, make([]byte, header.IPv4MinimumSize+header.TCPMinimumSize+options)...)[len(b):])
+	if s.stamp {
+		options = append(options, 1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0)
+	}
+	length := header.IPv4MinimumSize + header.TCPMinimumSize + len(options) + len(s.payload)
+	ip := header.IPv4(append(b, make([]byte, header.IPv4MinimumSize+header.TCPMinimumSize+len(options))...)[len(b):])
 	src, dst := tcpip.AddrFrom4(s.src), tcpip.AddrFrom4(r.ours)
 	ip.Encode(&header.IPv4Fields{TotalLength: uint16(length), ID: uint16(s.seq), TTL: 64, Protocol: protoTCP, SrcAddr: src, DstAddr: dst})
 	ip.SetChecksum(^ip.CalculateChecksum())
 	tcp := header.TCP(ip[header.IPv4MinimumSize:])
 	tcp.Encode(&header.TCPFields{
 		SrcPort: s.sport, DstPort: s.dport, SeqNum: s.seq, AckNum: s.ack, Flags: s.flags, WindowSize: s.window,
-		DataOffset: uint8(header.TCPMinimumSize + options),
+		DataOffset: uint8(header.TCPMinimumSize + len(options)),
 	})
-	if s.scale {
-		copy(tcp[header.TCPMinimumSize:], []byte{3, 3, 7, 1})
-	}
+	copy(tcp[header.TCPMinimumSize:], options)
 	sum := header.PseudoHeaderChecksum(protoTCP, src, dst, uint16(len(tcp)+len(s.payload)))
 	sum = checksum.Checksum(s.payload, checksum.Checksum(tcp, sum))
 	tcp.SetChecksum(^sum)

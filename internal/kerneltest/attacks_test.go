@@ -23,6 +23,7 @@ var attacks = []proof{
 	{"B11: SetLinger and a peer with a closed window", "TestLingerGivesUp, TestLingerLetsAllArrive"},
 	{"B12: UDP to a neighbour that does not answer", "TestUDPToANeighbourThatDoesNotAnswer: a kernel tells no error either"},
 	{"B13: source routes", "TestSourceRouteIsDroppedAndCounted"},
+	{"B14: a handshake whose last acknowledgment lacks timestamps", "TestUpstreamStillIgnoresAHandshakeWithoutTimestamp, which tells when gVisor has mended it"},
 	{"B15: a Filter on the kernel's own address", "TestFilterOnTheKernelsAddressFindsNeighbours, TestFilterOnAnAddressOfOursIsFound"},
 
 	// What an interface and its life can do.
@@ -61,7 +62,7 @@ var attacks = []proof{
 	{"H1: losses of the queues that Open makes", "TestLossesBelowAreCounted"},
 	{"H2: a client that vanishes", "TestConnectionsAreKeptAliveAsByPackageNet, TestConnectionsOfAVanishedPeerEnd"},
 	{"H3, H8: UDPConn's buffers and methods", "TestUDPConnHasTheMethodsOfPackageNet, TestAllAddressesPrintAsInPackageNet"},
-	{"H4: the last acknowledgment is lost", "TestFinWait2IsShort"},
+	{"H4: the last acknowledgment is lost", "TestALostLastAcknowledgmentHoldsNoConnection; gVisor has mended it"},
 	{"H5: no port left", "TestNoPortLeftIsNoTimeout"},
 	{"H6: TIME-WAIT", "TestClosingConnectionsAreBounded, TestSilentConnectionsAndThoseThatClose"},
 }
