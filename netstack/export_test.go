@@ -14,6 +14,9 @@ func Charged(conn net.Conn) (received, sent int) { return charged(conn.(*TCPConn
 // ChargedKnown reports whether the stack keeps these numbers where they are looked for.
 func ChargedKnown() bool { return chargedKnown }
 
+// PaceKnown reports whether what a pace sets was found.
+func PaceKnown() bool { return paceFields.known }
+
 // RaceDetector is on.
 const RaceDetector = raceDetector
 

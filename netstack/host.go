@@ -134,14 +134,11 @@ func newHost(e *Endpoint, addresses []netip.Prefix, gateways []netip.Addr) (*Hos
 // tune sets what the stack would do otherwise.
 func (h *Host) tune() error {
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
-	cubic := tcpip.CongestionControlOption("cubic")
-	// RACK takes a connection with a round trip below a millisecond for lossy: of 2 s
-	// without a single loss it retransmitted up to 40 segments of 64 KB, and sent at
-	// half the rate. What is left is SACK, by duplicate acknowledgments.
-	recovery := tcpip.TCPRecovery(0)
+	// What a connection begins with. The rest is its own matter: see pace.
+	recovery, reno := tcpip.TCPRecovery(0), tcpip.CongestionControlOption("reno")
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: leastBuffer, Default: defaultBuffer, Max: mostBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: leastBuffer, Default: defaultBuffer, Max: mostBuffer}
-	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &cubic, &recovery, &receive, &send} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &reno, &recovery, &receive, &send} {
 		if err := h.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %w", o, errnoOf(err))
 		}

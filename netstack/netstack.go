@@ -34,6 +34,10 @@
 // receives over TCP's to the program's, and with more Go wakes another thread
 // meanwhile, which finds nothing to do and is in the way of others on a small machine.
 //
+// A TCP connection begins carefully, and again where packets are lost one after the
+// other: segments of one packet, and RACK. When a mebibyte has gone out without a
+// retransmission it sends segments of 64 KB, which are cut below.
+//
 // gVisor has no stable versions. This package is tested with the one that its go.mod
 // names, and its tests tell when a fault that it works around has been mended. One is
 // left: a peer that agreed on TCP timestamps and leaves them out of the last packet of

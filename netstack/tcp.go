@@ -18,7 +18,8 @@ type TCPConn struct {
 	ep            tcpip.Endpoint
 	local, remote net.Addr
 
-	from bytes.Reader      // what is being written
+	from bytes.Reader // what is being written
+	pace pace
 	into tcpip.SliceWriter // where to read
 }
 
@@ -29,6 +30,9 @@ func newTCPConn(h *Host, ep tcpip.Endpoint, queue *waiter.Queue) *TCPConn {
 	c.socket.init(h, queue)
 	c.local, c.remote = addressesOf(ep, 0, tcpAddr)
 	_ = c.setKeepAlive(h.keepAlive())
+	if ep, ok := ep.(*tcp.Endpoint); ok {
+		c.pace.start(ep)
+	}
 	h.ledger.begin(c)
 	return c
 }
@@ -88,6 +92,9 @@ func (c *TCPConn) Write(b []byte) (int, error) {
 		c.from.Reset(nil)
 		total += int(n)
 		c.host.ledger.note(int(n))
+		if ep, ok := c.ep.(*tcp.Endpoint); ok {
+			c.pace.step(ep, int(n))
+		}
 		switch err.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:

@@ -12,6 +12,7 @@ var attacks = []proof{
 	{"A5: the stack prints", "TestTheStackDoesNotPrint"},
 
 	// What a network can do to netstack.
+	{"B1: 1 % loss, and reordering", "TestOnePercentLossIsNoTimeout, TestReorderingHoldsNothingUp, TestThePaceOfAConnectionIsFound"},
 	{"B2: UDP over a narrow path", "TestUDPGoesOverANarrowLink"},
 	{"B3, B7, B9: renewals that are refused, wrong or never", "TestDHCPRenewals, TestDHCPTimes, TestDHCPPauseBetweenRenewals"},
 	{"B4: leases without a mask, or with one that cannot be", "TestDHCPOptions, TestDHCPMaskOfTheClass, TestDHCPLeasesThatCannotBe"},

@@ -21,7 +21,7 @@ import (
 )
 
 // A gvisorNetwork is gVisor's stack on an endpoint of gVisor's, put together as
-// gVisor's own programs do. TCP is set as package netstack sets it, so that what
+// gVisor's own programs do. TCP has the buffers and SACK that package netstack has, so that what
 // differs is the endpoint.
 type gvisorNetwork struct {
 	what  string
