@@ -40,6 +40,7 @@ type Endpoint struct {
 	verifying verifying
 	counts    counters
 	acks      acks
+	paths     paths
 	expired   func() // lets late ones go
 
 	start     sync.Once

@@ -156,6 +156,9 @@ func (r *receiver) deliver(to stack.NetworkDispatcher, run *run, frames []xsk.Fr
 			_ = whole.Append(room)
 			room = nil
 		}
+		if first.check && first.l4proto == protoICMPv6 && h[first.l4] == packetTooBig {
+			r.e.learn(h, first)
+		}
 		r.e.give(to, whole, first, count > 1)
 		delivered++
 		if host != nil && length > 0 && first.l4proto == protoTCP {

@@ -113,6 +113,10 @@ func (e *Endpoint) portOf(pkt *stack.PacketBuffer) Port {
 // write makes frames of one packet of the stack.
 func (s *sender) write(pkt *stack.PacketBuffer) {
 	s.source.init(pkt)
+	if mtu := s.e.paths.tooLong(pkt); mtu != 0 {
+		s.writeFragments(pkt, mtu)
+		return
+	}
 	c := &s.cutter
 	if !c.init(pkt, &s.source) {
 		s.need = s.parts(pkt.Size())

@@ -13,7 +13,7 @@ var attacks = []proof{
 
 	// What a network can do to netstack.
 	{"B1: 1 % loss, and reordering", "TestOnePercentLossIsNoTimeout, TestReorderingHoldsNothingUp, TestThePaceOfAConnectionIsFound"},
-	{"B2: UDP over a narrow path", "TestUDPGoesOverANarrowLink"},
+	{"B2: UDP over a narrow path", "TestWhatIsSentGoesOverANarrowPath, TestPingsAreAnsweredOverANarrowPath, TestUDPGoesOverANarrowLink, TestWhatARouterTellsOfAPath, TestPathsAreBoundedAndEnd, FuzzPacketTooBig"},
 	{"B3, B7, B9: renewals that are refused, wrong or never", "TestDHCPRenewals, TestDHCPTimes, TestDHCPPauseBetweenRenewals"},
 	{"B4: leases without a mask, or with one that cannot be", "TestDHCPOptions, TestDHCPMaskOfTheClass, TestDHCPLeasesThatCannotBe"},
 	{"B5: a lease of an address that the kernel or a neighbour has", "TestDHCPAddressesOfOthers, TestDHCPIdentifierIsOurOwnAndStays"},
