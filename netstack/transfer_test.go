@@ -32,7 +32,7 @@ func TestTransferToAndFromTheKernel(t *testing.T) {
 		h := openOurs(t, p.Near, mode)
 		for _, c := range []struct{ name, ours, peers string }{{"IPv4", ours4, peer4}, {"IPv6", ours6, peer6}} {
 			t.Run(c.name, func(t *testing.T) {
-				size := int64(5e6)
+				size := int64(10e6)
 				if full() || mode == bpf.Native && c.ours == ours4 {
 					size = 100e6
 				}
@@ -45,6 +45,6 @@ func TestTransferToAndFromTheKernel(t *testing.T) {
 		assert.Zero(t, s.RxUnwanted, s)
 		assert.Zero(t, s.TxRefused, s)
 		assert.Less(t, s.RxDelivered, s.RxPackets/2, "what came was joined")
-		assert.Less(t, s.TxTaken, s.TxPackets/2, "what went was cut")
+		assert.Less(t, s.TxTaken, s.TxPackets*3/4, "what went was cut, but for the first megabytes of a connection")
 	})
 }

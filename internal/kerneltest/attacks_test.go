@@ -64,6 +64,6 @@ var attacks = []proof{
 	{"H2: a client that vanishes", "TestConnectionsAreKeptAliveAsByPackageNet, TestConnectionsOfAVanishedPeerEnd"},
 	{"H3, H8: UDPConn's buffers and methods", "TestUDPConnHasTheMethodsOfPackageNet, TestAllAddressesPrintAsInPackageNet"},
 	{"H4: the last acknowledgment is lost", "TestALostLastAcknowledgmentHoldsNoConnection; gVisor has mended it"},
-	{"H5: no port left", "TestNoPortLeftIsNoTimeout"},
+	{"H5: no port left", "TestNoPortLeftIsNoTimeout, TestConnectionsThatCloseDoNotTakeAllPorts"},
 	{"H6: TIME-WAIT", "TestClosingConnectionsAreBounded, TestSilentConnectionsAndThoseThatClose"},
 }
