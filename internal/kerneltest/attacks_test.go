@@ -30,7 +30,7 @@ var attacks = []proof{
 	// What an interface and its life can do.
 	{"C1: frames of a port that was removed", "TestFramesOfAnInterfaceThatIsGoneComeBack, TestENOBUFSCountsTheRetired"},
 	{"C2: queues that are opened again and again on one Umem", "TestReopeningAQueueCostsNothing, TestALateEndOfALoanSparesWhoHasTheNumberNow"},
-	{"C3: a program or an entry that was taken away", "TestCheckSaysThatLibxdpsProgramIsGone, TestCheckOfAMapOfOnesOwn, TestCheckNamesTheSocketThatHasTheEntry, TestCheckOfAnInterfaceThatIsGone"},
+	{"C3: a program or an entry that was taken away", "TestCheckSaysThatLibxdpsProgramIsGone, TestCheckOfAMapOfOnesOwn, TestCheckNamesTheSocketThatHasTheEntry, TestCheckOfAnInterfaceThatIsGone, TestAHostKnowsWhetherItIsServed"},
 	{"C7: children that inherit what libbpf opens", "TestChildrenInheritNothing"},
 	{"C8: few descriptors left", "TestFewDescriptorsLeft"},
 	{"C9: xdp.frags in generic mode", "TestGenericModeGetsNoFrags, TestAutoThatEndsInGenericModeGetsNoFrags, TestGenericQueueReceivesPacketsOfSeveralBuffers, TestGenericQueueReceivesUnsegmentedPackets"},
