@@ -91,10 +91,11 @@ func TestOnePercentLossIsNoTimeout(t *testing.T) {
 	stats := h.Stack.Stats().TCP
 	t.Logf("%v a transfer, %d packets sent again, %d timeouts", total/runs, stats.Retransmits.Value(), stats.Timeouts.Value())
 	assert.NotZero(t, stats.Retransmits.Value())
-	// None is the aim. But a packet that is lost, and again when it is sent again, is a
-	// timeout with RACK, too: of 300 there are 3.
-	assert.LessOrEqual(t, stats.Timeouts.Value(), uint64(3))
-	assert.Less(t, total/runs, testns.Patience(1200*time.Millisecond))
+	// None is the aim, and two in 90 transfers are what there are: a packet that is lost,
+	// and again when it is sent again, is a timeout with RACK, too. More of them on a busy
+	// machine; without the pace there were 49 to 84.
+	assert.LessOrEqual(t, stats.Timeouts.Value(), uint64(10))
+	assert.Less(t, total/runs, testns.Patience(2*time.Second))
 }
 
 func TestReorderingHoldsNothingUp(t *testing.T) {
@@ -109,7 +110,7 @@ func TestReorderingHoldsNothingUp(t *testing.T) {
 		most = max(most, send(t, byHost(t, h), l, 4<<20))
 	}
 	t.Logf("%d packets sent again, %d timeouts", h.Stack.Stats().TCP.Retransmits.Value(), h.Stack.Stats().TCP.Timeouts.Value())
-	assert.Less(t, most, testns.Patience(3*time.Second))
+	assert.Less(t, most, testns.Patience(10*time.Second), "who stands still does so for good")
 }
 
 func TestThePaceOfAConnectionIsFound(t *testing.T) {
