@@ -8,10 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/go-xsk/xsk"
-	"github.com/go-xsk/xsk/bpf"
 	"github.com/go-xsk/xsk/internal/testns"
 	"github.com/go-xsk/xsk/netstack"
 )
@@ -103,20 +101,9 @@ func (m *middle) send(to *xsk.Queue, data []byte) {
 // through makes two Hosts with m between them.
 func (m *middle) through(t *testing.T) (a, b *netstack.Host) {
 	t.Helper()
-	m.random = rand.New(rand.NewPCG(3, 4))
 	near, left := testns.Veth{}.Make(t)
 	far, right := testns.Veth{}.Make(t)
-	var queues []*xsk.Queue
-	for _, ifname := range []string{left, right} {
-		program, err := bpf.Attach(ifname, bpf.Options{Filter: bpf.Filter{All: true}})
-		require.NoError(t, err)
-		q, err := xsk.Open(ifname, 0, &xsk.Config{XSKMap: program})
-		require.NoError(t, err)
-		queues = append(queues, q)
-		t.Cleanup(func() { assert.NoError(t, q.Close()); assert.NoError(t, program.Close()) })
-	}
-	go m.forward(queues[0], queues[1])
-	go m.forward(queues[1], queues[0])
+	m.join(t, left, right)
 	// The ends have MACs of their own; what a switch does is done by asking for all.
 	a = open(t, near, &netstack.Config{Addresses: prefixes(ours4, ours6)})
 	b = open(t, far, &netstack.Config{Addresses: prefixes(second4, second6)})
